@@ -1,0 +1,231 @@
+"The commands from end to end, in processes of their own: what they write, that they continue, and what they say to bad input."
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+CAMVID = ROOT.parent/'shared'/'data'/'camvid_240x180'
+TINY = ['--steps', '6', '--every', '2', '--batch', '2', '--size', '32', '--evals', '2', '--device', 'cpu']
+
+
+def command(name, *args, cwd=None):
+    code = f"import sys; from maskmatch.train import {name}; sys.argv[0] = '{name}'; {name}()"
+    env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    return subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True)
+
+
+def ok(p):
+    assert p.returncode == 0, p.stdout + p.stderr
+    return p.stdout
+
+
+def refused(p, *words, out=None):
+    "One sentence that holds the words, exit code 2, and nothing written."
+    assert p.returncode == 2, p.stdout + p.stderr
+    assert p.stderr.count('\n') == 1 and 'Traceback' not in p.stderr, p.stderr
+    for w in words: assert w in p.stderr, f'{w!r} not in {p.stderr!r}'
+    assert out is None or not out.exists()
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp('runs')/'mm'
+    return out, ok(command('maskmatch_train', *TINY, '--out', out))
+
+
+def test_console_scripts_are_installed():
+    for name in ('maskmatch_train', 'maskmatch_eval'):
+        p = subprocess.run([Path(sys.executable).parent/name, '--help'], capture_output=True, text=True)
+        assert p.returncode == 0 and 'usage: ' + name in p.stdout
+    text = subprocess.run([Path(sys.executable).parent/'maskmatch_train', '--help'], capture_output=True, text=True).stdout
+    for option in '--tau --p --gamma --scales --lambda1 --lambda2 --alpha --data --root --labeled --method --steps --size --batch --lr --seed --device --out --model --no-lcr --no-ms'.split():
+        assert option in text, option
+    assert 'confidence threshold, Eq. 3' in text
+
+
+def test_run_folder(run):
+    out, printed = run
+    assert {p.name for p in out.iterdir()} == {'config.json', 'log.csv', 'metrics.json', 'last.pt', 'best.pt', 'curves.png', 'predictions.png'}
+    assert 'step 2' in printed and '\x1b' not in printed and '\r' not in printed                # plain lines where there is no terminal
+    rows = list(csv.DictReader(open(out/'log.csv')))
+    assert [r['step'] for r in rows] == ['2', '4', '6']
+    assert {'step', 'lr', 'supervised', 'weak_to_strong', 'lcr', 'kept', 'accuracy', 'pairs_per_s', 'miou'} <= set(rows[0])
+    assert all(Image.open(out/f).size > (100, 100) for f in ('curves.png', 'predictions.png'))
+
+
+def test_metrics(run):
+    m = json.loads((run[0]/'metrics.json').read_text())
+    assert list(m) == ['method', 'data', 'labeled', 'unlabeled', 'seed', 'steps', 'seconds', 'pairs_per_s', 'teacher', 'student', 'best', 'pseudo']
+    assert (m['method'], m['data'], m['labeled'], m['unlabeled'], m['seed'], m['steps']) == ('maskmatch', 'shapes', 40, 800, 0, 6)
+    for who in ('teacher', 'student'):
+        known = [v for v in m[who]['iou'] if v is not None]
+        assert len(m[who]['iou']) == 6 and abs(m[who]['miou'] - np.mean(known)) < 0.02 and 1 < m[who]['miou'] <= 100   # percent
+    assert set(m['best']) == {'step', 'miou'} and set(m['pseudo']) == {'kept', 'accuracy'}
+
+
+def test_eval_agrees_with_metrics_exactly(run):
+    printed = ok(command('maskmatch_eval', run[0]))
+    m = json.loads((run[0]/'metrics.json').read_text())
+    table = [line.split() for line in printed.splitlines()]
+    assert table[-1] == ['mIoU', f"{m['teacher']['miou']:.2f}", f"{m['student']['miou']:.2f}"]
+    assert [r[1:] for r in table[1:-1]] == [[f'{a:.2f}', f'{b:.2f}'] for a, b in zip(m['teacher']['iou'], m['student']['iou'])]
+
+
+def test_same_seed_same_run_and_other_seed_another(run, tmp_path):
+    for seed in (0, 1): ok(command('maskmatch_train', *TINY, '--seed', seed, '--out', tmp_path/str(seed)))
+    weights = [torch.load(d/'last.pt', weights_only=True)['teacher'] for d in (run[0], tmp_path/'0', tmp_path/'1')]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[1].values()))
+    assert not all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[2].values()))
+
+
+def test_a_run_that_stopped_goes_on_and_ends_the_same(run, tmp_path):
+    code = ("import maskmatch.train as t\n"
+            "save = t.Run.save\n"
+            "def stop(self, *a): save(self, *a); raise SystemExit(7)\n"      # the process ends right after its first checkpoint
+            "t.Run.save = stop\n"
+            f"t.maskmatch_train({[*TINY, '--out', str(tmp_path/'r')]!r})")
+    assert subprocess.run([sys.executable, '-c', code], env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')).returncode == 7
+    assert not (tmp_path/'r'/'metrics.json').exists()
+    printed = ok(command('maskmatch_train', *TINY, '--out', tmp_path/'r'))
+    assert 'continues at step' in printed
+    a, b = (torch.load(d/'last.pt', weights_only=True) for d in (run[0], tmp_path/'r'))
+    for who in ('student', 'teacher'): assert all(torch.equal(v, b[who][k]) for k, v in a[who].items())
+    timeless = lambda d: [{k: v for k, v in r.items() if k != 'pairs_per_s'} for r in csv.DictReader(open(d/'log.csv'))]
+    assert timeless(run[0]) == timeless(tmp_path/'r')
+
+
+@pytest.mark.parametrize('args', [['--method', 'suponly'], ['--method', 'meanteacher'], ['--method', 'fixmatch'], ['--no-lcr'], ['--no-ms'], ['--sampler', 'block'],
+                                  ['--sampler', 'grid'], ['--where', 'unmasked'], ['--norm', 'valid'], ['--bn', 'labeled,strong,masked'], ['--loss', 'ohem'], ['--amp', 'off'],
+                                  ['--cutmix-p', '0'], ['--labeled', '1/8', '--unlabeled', 'all'], ['--labeled', '1', '--batch', '3']], ids=' '.join)
+def test_methods_and_switches(args, tmp_path):
+    ok(command('maskmatch_train', *TINY, '--tau', '0.2', *args, '--out', tmp_path/'r'))
+    config = json.loads((tmp_path/'r'/'config.json').read_text())
+    name = args[0].removeprefix('--').replace('-', '_')
+    assert (config[name.removeprefix('no_')] is False) if name.startswith('no_') else str(config[name]) in (args[1], args[1] + '.0')
+
+
+def test_ids_from_a_file_and_a_picture_to_compare_with(run, tmp_path):
+    (tmp_path/'ids.txt').write_text('scene_0003\nscene_0005\n')
+    ok(command('maskmatch_train', *TINY, '--labeled', tmp_path/'ids.txt', '--compare', run[0], '--out', tmp_path/'r'))
+    assert json.loads((tmp_path/'r'/'metrics.json').read_text())['labeled'] == 2
+    assert Image.open(tmp_path/'r'/'predictions.png').width > Image.open(run[0]/'predictions.png').width
+
+
+# -- CamVid -------------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def camvid(tmp_path):
+    "A miniature in the original layout: PNG and JPEG frames of two sizes, 11 = void."
+    root, g = tmp_path/'camvid', np.random.default_rng(0)
+    for split, n in dict(train=6, val=3, test=3).items():
+        for d in (split, split + 'annot'): (root/d).mkdir(parents=True)
+        for i in range(n):
+            hw = (45, 60) if i % 2 else (36, 48)
+            Image.fromarray(g.integers(0, 256, (*hw, 3), np.uint8)).save(root/split/f'f{i}.{"png" if i % 2 else "jpg"}')
+            Image.fromarray(g.integers(0, 12, hw, np.uint8)).save(root/f'{split}annot'/f'f{i}.png')
+    return root
+
+
+def camvid_train(root, out, *args): return command('maskmatch_train', '--data', 'camvid', '--root', root, '--labeled', '3', *TINY, '--out', out, *args)
+
+
+def test_camvid_folder(camvid, tmp_path):
+    ok(camvid_train(camvid, tmp_path/'r', '--val', 'test'))
+    m = json.loads((tmp_path/'r'/'metrics.json').read_text())
+    assert (m['labeled'], m['unlabeled'], len(m['teacher']['iou'])) == (3, 6, 11) and m['pseudo']['accuracy'] is None
+    assert f"{m['teacher']['miou']:.2f}" in ok(command('maskmatch_eval', tmp_path/'r'))
+
+
+def test_masks_of_unlabelled_frames_are_never_opened(camvid, tmp_path):
+    (tmp_path/'ids.txt').write_text('f0\nf1\n')
+    for i in range(2, 6): (camvid/'trainannot'/f'f{i}.png').write_bytes(b'not a picture')
+    ok(camvid_train(camvid, tmp_path/'r', '--labeled', tmp_path/'ids.txt'))
+    refused(camvid_train(camvid, tmp_path/'r2', '--labeled', '1/1'), 'cannot be read', out=tmp_path/'r2')
+
+
+@pytest.mark.skipif(not CAMVID.exists(), reason='the real CamVid frames are not beside this checkout')
+def test_real_camvid(tmp_path):
+    ok(command('maskmatch_train', '--data', 'camvid', '--root', CAMVID, '--labeled', '1/8', '--steps', '4', '--every', '2', '--evals', '1', '--batch', '2', '--device', 'cpu', '--out', tmp_path/'r'))
+    m = json.loads((tmp_path/'r'/'metrics.json').read_text())
+    assert (m['labeled'], m['unlabeled']) == (46, 367)
+
+
+# -- bad input ----------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('args, words', [
+    (['--data', 'shapse'], ['shapse', 'shapes']), (['--method', 'maskmach'], ['maskmach', 'maskmatch']), (['--model', 'smal'], ['smal']),
+    (['--labeled', '0'], ['--labeled 0']), (['--labeled', '1/0'], ['1/0']), (['--labeled', 'none.txt'], ['none.txt']), (['--labeled', '9999'], ['840']),
+    (['--tau', '1.5'], ['--tau 1.5', 'between 0 and 1']), (['--gamma', '-1'], ['--gamma']), (['--steps', '0'], ['--steps 0']), (['--scales', 'a,b'], ['--scales a,b']),
+    (['--scales', '0.5,2'], ['--scales 0.5,2']), (['--lr', '0'], ['--lr']), (['--sampler', 'blok'], ['blok', 'block']), (['--bn', 'label'], ['label']),
+    (['--data', 'camvid'], ['--root']), (['--data', 'camvid', '--root', 'nowhere'], ['nowhere']), (['--compare', 'nowhere'], ['nowhere']),
+    (['--device', 'gpu'], ['gpu', 'cpu'])], ids=lambda v: ' '.join(v) if v and v[0].startswith('--') else '')
+def test_bad_options(args, words, tmp_path):
+    refused(command('maskmatch_train', *TINY, *args, '--out', tmp_path/'r'), *words, out=tmp_path/'r')
+
+
+def test_unknown_option_and_wrong_type(tmp_path):
+    for args in (['--taux', '1'], ['--tau', 'high']):
+        p = command('maskmatch_train', *args, '--out', tmp_path/'r')
+        assert p.returncode == 2 and 'Traceback' not in p.stderr and args[0] in p.stderr and not (tmp_path/'r').exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_no_gpu(tmp_path): refused(command('maskmatch_train', *TINY, '--device', 'cuda', '--out', tmp_path/'r'), '--device cuda', out=tmp_path/'r')
+
+
+def test_labelled_image_without_mask(camvid, tmp_path):
+    for f in (camvid/'trainannot').iterdir(): f.unlink()
+    refused(camvid_train(camvid, tmp_path/'r'), 'has no mask', 'trainannot', out=tmp_path/'r')
+
+
+def spoil(what, camvid):
+    "Damage one file of the labelled set; returns its name and a word of the message."
+    image, mask = camvid/'train'/'f0.jpg', camvid/'trainannot'/'f0.png'
+    if what == 'size': Image.fromarray(np.zeros((10, 20), np.uint8)).save(mask); return mask, '20x10'
+    if what == 'value': Image.fromarray(np.full((36, 48), 77, np.uint8)).save(mask); return mask, '77'
+    if what == 'colour': Image.fromarray(np.zeros((36, 48, 3), np.uint8)).save(mask); return mask, 'one channel'
+    if what == 'truncated': image.write_bytes(image.read_bytes()[:300]); return image, 'cannot be read'
+    if what == 'empty': image.write_bytes(b''); return image, 'cannot be read'
+
+
+@pytest.mark.parametrize('what', ['size', 'value', 'colour', 'truncated', 'empty'])
+def test_bad_files(what, camvid, tmp_path):
+    file, word = spoil(what, camvid)
+    refused(camvid_train(camvid, tmp_path/'r', '--labeled', '6'), str(file), word, out=tmp_path/'r')
+
+
+def test_unreadable_unlabelled_image_and_val_mask(camvid, tmp_path):
+    (camvid/'valannot'/'f1.png').unlink()
+    refused(camvid_train(camvid, tmp_path/'r'), 'valannot', out=tmp_path/'r')
+
+
+def test_folder_of_another_run(run, tmp_path):
+    refused(command('maskmatch_train', *TINY, '--tau', '0.5', '--out', run[0]), '--tau')
+    (tmp_path/'full').mkdir()
+    (tmp_path/'full'/'thesis.txt').write_text('mine')
+    refused(command('maskmatch_train', *TINY, '--out', tmp_path/'full'), 'full')
+    assert [p.name for p in (tmp_path/'full').iterdir()] == ['thesis.txt']
+    refused(command('maskmatch_eval', tmp_path), 'config.json')
+
+
+def test_loss_that_is_not_finite_names_term_and_step(tmp_path):
+    p = command('maskmatch_train', *TINY, '--lr', '1e30', '--steps', '40', '--amp', 'off', '--out', tmp_path/'r')
+    refused(p, 'supervised', 'step')
+
+
+def test_a_checkpoint_cannot_run_code(run, tmp_path):
+    shutil.copytree(run[0], tmp_path/'r')
+    class Evil:
+        def __reduce__(self): return Path.touch, (tmp_path/'owned',)
+    torch.save(dict(teacher=Evil()), tmp_path/'r'/'last.pt')
+    p = command('maskmatch_eval', tmp_path/'r')
+    refused(p, 'last.pt')
+    assert not (tmp_path/'owned').exists()
