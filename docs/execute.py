@@ -2,12 +2,24 @@
 
 Cells are run under the rules of `nbdev_test` (`tst_flags` of settings.ini and `eval: false` are skipped), one process a notebook,
 and the result is cleaned, so that running twice stores the same bytes. Exits with 1 if a cell fails; that notebook stays as it was."""
+import base64
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def small(cell):
+    "Reduce the pictures in a cell's outputs to 128 colours: a third of the bytes, the same ones each time."
+    for png in (o['data'] for o in cell.outputs if 'image/png' in o.get('data', {})):
+        buf = io.BytesIO()
+        with Image.open(io.BytesIO(base64.b64decode(png['image/png']))) as im:
+            im.convert('RGB').quantize(128, dither=Image.Dither.NONE).save(buf, 'PNG', optimize=True)
+        png['image/png'] = base64.b64encode(buf.getvalue()).decode() + '\n'
 
 
 def run(path):
@@ -28,6 +40,7 @@ def run(path):
         cell.outputs = []
         if i in skip: continue
         shell.cell(cell)
+        small(cell)
         if shell.exc: sys.exit(f'{path.name}, cell {i}:\n{shell.prettytb(fname=path)}')
     clean_nb(nb)
     write_nb(nb, path)

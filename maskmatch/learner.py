@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['poly', 'best_amp', 'Diverged', 'Learner', 'pseudo_quality']
 
-# %% ../nbs/13_learner.ipynb #94442d7e
+# %% ../nbs/13_learner.ipynb #335c0503
 import math
 import time
 import torch
 from fastcore.basics import patch
 from torch import nn
 from .data import Batches, Crops, Data, loader
-from .notation import IGNORE
+from .notation import BadInput, IGNORE
 from .objective import Step, backward
 from .teacher import ema_decay, ema_update, make_teacher
 from .weak_to_strong import selected
@@ -37,8 +37,8 @@ def best_amp(
     native = torch.cuda.is_bf16_supported() if device == 'cuda' else device == 'cpu' and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else None
 
-# %% ../nbs/13_learner.ipynb #107a5b5d
-class Diverged(RuntimeError):
+# %% ../nbs/13_learner.ipynb #68a75a14
+class Diverged(BadInput):
     "A loss is not finite any more; the message names term and step."
 
 # %% ../nbs/13_learner.ipynb #20d1f059

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['METHODS', 'running_stats', 'Step', 'MeanTeacher', 'suponly', 'meanteacher', 'fixmatch', 'maskmatch', 'backward']
 
-# %% ../nbs/09_objective.ipynb #9c3be20d
+# %% ../nbs/09_objective.ipynb #7394d955
 from contextlib import contextmanager
 from functools import cached_property, partial
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from .lcr import LCR
 from .multiscale import at_scale, ensemble
@@ -31,7 +32,7 @@ def running_stats(
     finally:
         for m, v in zip(norms, kept): m.momentum = v
 
-# %% ../nbs/09_objective.ipynb #9fecb4fe
+# %% ../nbs/09_objective.ipynb #c45d90ec
 class Step:
     "What the terms of an objective share in one training step; each thing is drawn or computed once, when it is first asked for."
     def __init__(self,
@@ -71,23 +72,29 @@ class Step:
     def strong(self): # (B,3,H,W)
         return cutmix(self.recoloured, self.box)
 
-    def autocast(self):
-        return torch.autocast(self.u.device.type, self.amp, enabled=self.amp is not None)
+# %% ../nbs/09_objective.ipynb #03538cb6
+@patch
+def autocast(self:Step):
+    return torch.autocast(self.u.device.type, self.amp, enabled=self.amp is not None)
 
-    @torch.no_grad()
-    def prob(self, scales=(1,)): # (B,C,H,W) float32, the teacher's mean probability for the weak view
-        if scales not in self.said:
-            with self.autocast(): self.said[scales] = ensemble(self.teacher, self.weak, scales)
-        return self.said[scales]
+@patch
+@torch.no_grad()
+def prob(self:Step, scales=(1,)): # (B,C,H,W) float32, the teacher's mean probability for the weak view
+    if scales not in self.said:
+        with self.autocast(): self.said[scales] = ensemble(self.teacher, self.weak, scales)
+    return self.said[scales]
 
-    def pseudo(self, scales=(1,)): # Pseudo, unmixed
-        return pseudo_label(self.prob(tuple(scales)), self.valid)
+@patch
+def pseudo(self:Step, scales=(1,)): # Pseudo, unmixed
+    return pseudo_label(self.prob(tuple(scales)), self.valid)
 
-    def student(self, x, view, scale=1): # (B,C,H,W) float32 logits; `view` names what x is
-        with running_stats(self.net, view in self.bn), self.autocast(): return at_scale(self.net, x, scale)
+@patch
+def student(self:Step, x, view, scale=1): # (B,C,H,W) float32 logits; `view` names what x is
+    with running_stats(self.net, view in self.bn), self.autocast(): return at_scale(self.net, x, scale)
 
-    def features(self, x, view): # (B,F,h,w) the student's features before its classifier
-        with running_stats(self.net, view in self.bn), self.autocast(): return self.net.features(x)
+@patch
+def features(self:Step, x, view): # (B,F,h,w) the student's features before its classifier
+    with running_stats(self.net, view in self.bn), self.autocast(): return self.net.features(x)
 
 # %% ../nbs/09_objective.ipynb #313724fd
 class MeanTeacher(nn.Module):

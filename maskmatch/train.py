@@ -4,26 +4,25 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'Config', 'resolve', 'check_ranges', 'numbers', 'load_data', 'make_learner', 'score', 'summary',
-           'reporter', 'train', 'finish', 'network_of', 'gallery', 'EvalConfig', 'evaluate_run', 'command',
-           'maskmatch_train', 'maskmatch_eval']
+           'reporter', 'train', 'finish', 'network_of', 'gallery', 'EvalConfig', 'evaluate_run', 'maskmatch_train',
+           'maskmatch_eval']
 
-# %% ../nbs/14_train.ipynb #5b2568b0
+# %% ../nbs/14_train.ipynb #8993ab09
 import json
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import nn
-from fastcore.script import anno_parser
 from fastprogress.fastprogress import progress_bar
 from .data import DATA, Data, choose, partition, remember
-from .learner import Diverged, Learner, best_amp
+from .learner import Learner, best_amp
 from .metrics import evaluate, iou, miou, predict
 from .model import make_model
 from .notation import BadInput
 from .objective import METHODS
-from .run import Run, write
+from .run import Run, command, write
 from .teacher import alpha_for
 from .viz import draw_curves, draw_predictions, png
 
@@ -287,23 +286,7 @@ def evaluate_run(e:EvalConfig)->dict:
         print(f"{name:12} " + ' '.join('       -' if x is None else f'{x:8.2f}' for x in v))
     return out
 
-# %% ../nbs/14_train.ipynb #10d8e858
-def command(
-    config:type, # a dataclass: its fields are the options, their comments the help
-    act, # called with an instance
-    name:str, # of the program
-    argv=None, # arguments, else the process's
-):
-    "Run a console command: exit code 2 and one sentence for what cannot work."
-    def plain(a): # --split-seed is --split_seed
-        head, eq, tail = a.partition('=')
-        return '--' + head[2:].replace('-', '_') + eq + tail if head.startswith('--') and not head.startswith('--no-') else a
-    args = vars(anno_parser(config, name).parse_args([plain(a) for a in (sys.argv[1:] if argv is None else argv)]))
-    try: act(config(**{f.name: args[f.name] for f in fields(config)}))
-    except (BadInput, Diverged) as e:
-        print(f"{name}: {e}", file=sys.stderr)
-        sys.exit(2)
-
+# %% ../nbs/14_train.ipynb #77bded2b
 def maskmatch_train(argv=None): command(Config, train, 'maskmatch_train', argv)
 def maskmatch_eval(argv=None): command(EvalConfig, evaluate_run, 'maskmatch_eval', argv)
 
