@@ -38,7 +38,7 @@ def train(name, row, seed, more):
     plan, out = PLANS[name], Path('runs')/name/folder(name, row, seed)
     args = [*plan['options'], *plan['rows'][row], '--seed', str(seed), '--out', str(out), *more]
     if not (out/'metrics.json').exists():
-        subprocess.run([sys.executable, '-m', 'maskmatch.train', *args], check=True)
+        subprocess.run([sys.executable, '-m', 'maskmatch.train', *args], check=True, env=os.environ | dict(OMP_NUM_THREADS='1'))    # the number of threads changes the last bits
     keep = RESULTS/name/folder(name, row, seed)
     keep.mkdir(parents=True, exist_ok=True)
     for f in ('config.json', 'log.csv', 'metrics.json'): shutil.copy(out/f, keep/f)
