@@ -84,7 +84,7 @@ class Run:
         self.rows = state.pop('rows')
         return state
 
-# %% ../nbs/17_run.ipynb #e06c1e53
+# %% ../nbs/17_run.ipynb #1d600674
 def command(
     config:type, # a dataclass: its fields are the options, their comments the help
     act, # called with an instance
@@ -98,5 +98,6 @@ def command(
     args = vars(anno_parser(config, name).parse_args([plain(a) for a in (sys.argv[1:] if argv is None else argv)]))
     try: act(config(**{f.name: args[f.name] for f in fields(config)}))
     except BadInput as e:
-        print(f"{name}: {e}", file=sys.stderr)
+        said = str(e).strip().splitlines()[-1].split('BadInput: ')[-1]       # a loader's worker wraps it in its traceback
+        print(f"{name}: {said}", file=sys.stderr)
         sys.exit(2)
