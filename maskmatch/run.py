@@ -42,11 +42,10 @@ def unpack(path:Path):
     except FileNotFoundError: raise BadInput(f"{path}: no such checkpoint; the run has not got that far.") from None
     except Exception as e: raise BadInput(f"{path}: is not a checkpoint that can be loaded safely ({type(e).__name__}).") from None
 
-# %% ../nbs/17_run.ipynb #2f695aa4
+# %% ../nbs/17_run.ipynb #3295665d
 class Run:
     "A run folder: config.json, log.csv, metrics.json, last.pt, best.pt and two pictures."
-    def __init__(self, folder):
-        self.dir, self.rows = Path(folder), []
+    def __init__(self, folder): self.dir, self.rows = Path(folder), []
 
     def open(self,
         config:dict, # option -> value; `out`, `compare` and `device` do not count
