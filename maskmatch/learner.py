@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['poly', 'best_amp', 'Diverged', 'Learner', 'pseudo_quality']
 
-# %% ../nbs/13_learner.ipynb #335c0503
+# %% ../nbs/13_learner.ipynb #aed2d763
 import math
 import time
 import torch
 from fastcore.basics import patch
 from torch import nn
 from .data import Batches, Crops, Data, loader
+from .model import param_groups
 from .notation import BadInput, IGNORE
 from .objective import Step, backward
 from .teacher import ema_decay, ema_update, make_teacher
@@ -41,7 +42,7 @@ def best_amp(
 class Diverged(BadInput):
     "A loss is not finite any more; the message names term and step."
 
-# %% ../nbs/13_learner.ipynb #20d1f059
+# %% ../nbs/13_learner.ipynb #84c0da7e
 class Learner:
     "Trains a student under a list of terms, and keeps its teacher."
     def __init__(self,
@@ -51,31 +52,33 @@ class Learner:
         size:int=64, # crop side in pixels
         batch:int=8, # labelled images a step, and as many unlabelled
         steps:int=1000, lr:float=0.03, momentum:float=0.9, weight_decay:float=5e-4, # SGD with `poly`
+        head_lr:float=1., # learning rate of all that is not backbone, in multiples of `lr`
         alpha:float=0.99, # EMA decay of the teacher
         seed:int=0, device:str='cpu', amp=None, # dtype of autocast or None
+        resize:tuple=(0.5, 2.0), # range of the weak view's random resize
         workers:int=0, # loader processes
         watch:bool=False, # open masks of unlabelled images, only to log how often pseudo-labels are right
-        **step, # `cutmix_p`, `bn`: see `Step`
+        **step, # `cutmix_p`, `blur`, `bn`, `ensemble`: see `Step`
     ):
         self.device, self.data, self.size, self.batch, self.steps, self.lr = device, data, size, batch, steps, lr
-        self.alpha, self.seed, self.amp, self.workers, self.watch, self.options = alpha, seed, amp, workers, watch, step
+        self.alpha, self.seed, self.amp, self.resize, self.workers, self.watch, self.options = alpha, seed, amp, resize, workers, watch, step
         self.student = net.to(device, memory_format=torch.channels_last).train()
         self.teacher = make_teacher(self.student)
         self.terms = nn.ModuleList(terms).to(device)
-        params = [*self.student.parameters(), *self.terms.parameters()]
-        self.opt = torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay)
+        groups = [*param_groups(self.student, head_lr), dict(params=list(self.terms.parameters()), scale=head_lr)]
+        self.opt = torch.optim.SGD([g for g in groups if g['params']], lr, momentum, weight_decay=weight_decay)
         self.t, self.seconds = 0, 0.
 
-# %% ../nbs/13_learner.ipynb #8857d336
+# %% ../nbs/13_learner.ipynb #68e91d4d
 @patch
 def batches(self:Learner):
     "Pairs of a labelled and an unlabelled batch, for the steps from `t` on. Masks of unlabelled pictures are opened only to `watch`."
     def load(index, masks, name):
-        crops = Crops(self.data.train.subset(index, masks), self.size, masks=masks)
+        crops = Crops(self.data.train.subset(index, masks), self.size, self.resize, masks)
         return loader(crops, Batches(len(index), self.batch, self.seed, name, self.t, self.steps), self.workers)
     return zip(load(self.data.labeled, True, 'labeled'), load(self.data.unlabeled, self.watch, 'unlabeled'))
 
-# %% ../nbs/13_learner.ipynb #7cb113d4
+# %% ../nbs/13_learner.ipynb #70c2f8d8
 @patch
 def one_step(self:Learner,
     labeled, # (B,3,S,S) uint8, (B,S,S) bool, (B,S,S) uint8: image, valid, label
@@ -86,7 +89,7 @@ def one_step(self:Learner,
     x, _, y = map(to, labeled)
     u, valid = map(to, unlabeled[:2])
     step = Step(self.student, self.teacher, x, y.long(), u, valid, self.seed, self.t, amp=self.amp, **self.options)
-    for g in self.opt.param_groups: g['lr'] = poly(self.lr, self.t, self.steps)
+    for g in self.opt.param_groups: g['lr'] = g['scale']*poly(self.lr, self.t, self.steps)
     self.opt.zero_grad(set_to_none=True)
     values = backward(self.terms, step)
     self.opt.step()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['METHODS', 'running_stats', 'Step', 'MeanTeacher', 'suponly', 'meanteacher', 'fixmatch', 'maskmatch', 'backward']
 
-# %% ../nbs/09_objective.ipynb #7394d955
-from contextlib import contextmanager
+# %% ../nbs/09_objective.ipynb #e70de8e8
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 import torch
 from fastcore.basics import patch
@@ -32,7 +32,7 @@ def running_stats(
     finally:
         for m, v in zip(norms, kept): m.momentum = v
 
-# %% ../nbs/09_objective.ipynb #c45d90ec
+# %% ../nbs/09_objective.ipynb #b903e20f
 class Step:
     "What the terms of an objective share in one training step; each thing is drawn or computed once, when it is first asked for."
     def __init__(self,
@@ -44,9 +44,10 @@ class Step:
         blur:float=2., # largest blur of the strong view, in pixels
         bn:tuple=('labeled',), # views that update BatchNorm's running statistics
         amp=None, # dtype of autocast for the networks, or None
+        ensemble:str='prob', # what Eq. 7 averages, see `multiscale.ensemble`
     ):
         self.net, self.teacher, self.y, self.u, self.valid = student, teacher, y, u, valid
-        self.x, self.seed, self.t, self.cutmix_p, self.blur, self.bn, self.amp = normalize(x), seed, t, cutmix_p, blur, bn, amp
+        self.x, self.seed, self.t, self.cutmix_p, self.blur, self.bn, self.amp, self.kind = normalize(x), seed, t, cutmix_p, blur, bn, amp, ensemble
         self.said = {}
 
     def rng(self, name): # a generator for one use of this step
@@ -72,16 +73,16 @@ class Step:
     def strong(self): # (B,3,H,W)
         return cutmix(self.recoloured, self.box)
 
-# %% ../nbs/09_objective.ipynb #03538cb6
+# %% ../nbs/09_objective.ipynb #79b81399
 @patch
 def autocast(self:Step):
-    return torch.autocast(self.u.device.type, self.amp, enabled=self.amp is not None)
+    return torch.autocast(self.u.device.type, self.amp) if self.amp else nullcontext()
 
 @patch
 @torch.no_grad()
 def prob(self:Step, scales=(1,)): # (B,C,H,W) float32, the teacher's mean probability for the weak view
     if scales not in self.said:
-        with self.autocast(): self.said[scales] = ensemble(self.teacher, self.weak, scales)
+        with self.autocast(): self.said[scales] = ensemble(self.teacher, self.weak, scales, self.kind)
     return self.said[scales]
 
 @patch

@@ -42,11 +42,11 @@ def run(tmp_path_factory):
 
 
 def test_console_scripts_are_installed():
-    for name in ('maskmatch_train', 'maskmatch_eval'):
+    for name in ('maskmatch_train', 'maskmatch_eval', 'maskmatch_data', 'maskmatch_flops', 'maskmatch_bench'):
         p = subprocess.run([Path(sys.executable).parent/name, '--help'], capture_output=True, text=True)
-        assert p.returncode == 0 and 'usage: ' + name in p.stdout
+        assert p.returncode == 0 and ('usage: ' + name in p.stdout or f'{name} splits --help' in p.stdout)
     text = subprocess.run([Path(sys.executable).parent/'maskmatch_train', '--help'], capture_output=True, text=True).stdout
-    for option in '--tau --p --gamma --scales --lambda1 --lambda2 --alpha --data --root --labeled --method --steps --size --batch --lr --seed --device --out --model --no-lcr --no-ms'.split():
+    for option in '--tau --p --gamma --scales --lambda1 --lambda2 --alpha --data --root --labeled --method --steps --size --batch --lr --seed --device --out --model --no-lcr --no-ms --preset --dry-run --split --splits --output-stride --weights --head-lr --epochs --eval --window'.split():
         assert option in text, option
     assert 'confidence threshold, Eq. 3' in text
 
@@ -63,18 +63,20 @@ def test_run_folder(run):
 
 def test_metrics(run):
     m = json.loads((run[0]/'metrics.json').read_text())
-    assert list(m) == ['method', 'data', 'labeled', 'unlabeled', 'seed', 'steps', 'seconds', 'pairs_per_s', 'teacher', 'student', 'best', 'pseudo']
+    assert list(m) == ['preset', 'method', 'data', 'note', 'labeled', 'unlabeled', 'seed', 'steps', 'seconds', 'pairs_per_s', 'teacher', 'student', 'best', 'last', 'last5', 'pseudo']
     assert (m['method'], m['data'], m['labeled'], m['unlabeled'], m['seed'], m['steps']) == ('maskmatch', 'shapes', 40, 800, 0, 6)
     for who in ('teacher', 'student'):
         known = [v for v in m[who]['iou'] if v is not None]
         assert len(m[who]['iou']) == 6 and abs(m[who]['miou'] - np.mean(known)) < 0.02 and 1 < m[who]['miou'] <= 100   # percent
-    assert set(m['best']) == {'step', 'miou'} and set(m['pseudo']) == {'kept', 'accuracy'}
+    assert set(m['best']) == set(m['last']) == {'step', 'miou'} and set(m['pseudo']) == {'kept', 'accuracy'}
+    seen = [float(r['miou']) for r in csv.DictReader(open(run[0]/'log.csv')) if r['miou']]
+    assert m['last'] == dict(step=6, miou=m['teacher']['miou']) and abs(m['last5'] - np.mean(seen[-5:])) < 0.01 and abs(m['best']['miou'] - max(seen)) < 0.01
 
 
 def test_eval_agrees_with_metrics_exactly(run):
-    printed = ok(command('maskmatch_eval', run[0]))
+    printed = ok(command('maskmatch_eval', run[0], '--student'))
     m = json.loads((run[0]/'metrics.json').read_text())
-    table = [line.split() for line in printed.splitlines()]
+    table = [line.split() for line in printed.splitlines()][:8]
     assert table[-1] == ['mIoU', f"{m['teacher']['miou']:.2f}", f"{m['student']['miou']:.2f}"]
     assert [r[1:] for r in table[1:-1]] == [[f'{a:.2f}', f'{b:.2f}'] for a, b in zip(m['teacher']['iou'], m['student']['iou'])]
 
