@@ -6,12 +6,11 @@
 __all__ = ['MODELS', 'Norm', 'conv', 'Block', 'Small', 'ASPP', 'DeepLabV3Plus', 'ResNet', 'deepen', 'Lite0', 'rates_at',
            'make_small', 'make_resnet', 'make_lite0', 'make_model', 'param_groups']
 
-# %% ../nbs/10_model.ipynb #87d7a3c2
+# %% ../nbs/10_model.ipynb #7b0ef511
 from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import resnet50, resnet101
 from .notation import MEAN, STD, BadInput
 from .weights import load_weights
 
@@ -93,7 +92,7 @@ class DeepLabV3Plus(nn.Module):
     def forward(self, x): # (B,3,H,W) -> (B,classes,h,w) logits
         return self.classifier(self.features(x))
 
-# %% ../nbs/10_model.ipynb #5ea759a8
+# %% ../nbs/10_model.ipynb #a27acdc2
 class ResNet(nn.Module):
     "ResNet-50 or -101 without its classifier, under torchvision's names: (B,3,H,W) -> (B,256,H/4,W/4), (B,2048,H/s,W/s), rounded up."
     low, high = 256, 2048
@@ -105,6 +104,7 @@ class ResNet(nn.Module):
         super().__init__()
         if depth not in (50, 101): raise BadInput(f"ResNet-{depth}: there is none here; choose 50 or 101.")
         if output_stride not in (8, 16, 32): raise BadInput(f"--output-stride {output_stride}: choose 8, 16 or 32.")
+        from torchvision.models import resnet50, resnet101 # a second to import, and the small network needs none of it
         net = (resnet50 if depth == 50 else resnet101)(norm_layer=Norm, replace_stride_with_dilation=[False, output_stride < 16, output_stride < 32])
         if deep_stem: deepen(net)
         for k in ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4'): self.add_module(k, getattr(net, k))
