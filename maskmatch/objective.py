@@ -110,15 +110,15 @@ class MeanTeacher(nn.Module):
         gap = step.student(step.recoloured, 'strong').softmax(1) - step.prob()
         yield self.weight * (gap.square().mean(1) * step.valid).sum() / step.valid.sum().clamp_min(1)
 
-# %% ../nbs/09_objective.ipynb #4c1e1bdc
-def suponly(loss='ce', **_): return [Supervised(loss)]
+# %% ../nbs/09_objective.ipynb #5db0c308
+def suponly(loss='ce', thresh=0.7, min_kept=0.085, **_): return [Supervised(loss, 1., thresh, min_kept)]
 
-def meanteacher(loss='ce', **_): return [Supervised(loss), MeanTeacher()]
+def meanteacher(**labeled): return suponly(**labeled) + [MeanTeacher()]
 
-def fixmatch(loss='ce', tau=0.9, lambda1=1., norm='kept', **_):
-    return [Supervised(loss), WeakToStrong(tau=tau, weight=lambda1, norm=norm)]
+def fixmatch(tau=0.9, lambda1=1., norm='kept', **labeled):
+    return suponly(**labeled) + [WeakToStrong(tau=tau, weight=lambda1, norm=norm)]
 
-# %% ../nbs/09_objective.ipynb #bb13bb43
+# %% ../nbs/09_objective.ipynb #dbca98ed
 def maskmatch(
     p=32, gamma=0.7, # Eq. 5: patch side in pixels, share hidden
     tau=0.9, # Eq. 3: confidence threshold
@@ -126,12 +126,12 @@ def maskmatch(
     lambda1=1., lambda2=1., # Eq. 9: weights of the two unlabelled terms
     ms=True, lcr=True, # Table 7: its two inventions, each can be left out
     sampler='random', where='all', # Table 9, Table 8
-    norm='kept', loss='ce', # Eq. 3's denominator; the labelled loss
-    **_, # hyper-parameters of other methods
+    norm='kept', # Eq. 3's denominator
+    **labeled, # `loss`, `thresh`, `min_kept`, see `Supervised`; what else is given belongs to other methods
 ):
     "Eq. 9 as a list of terms. Without `ms` and `lcr` it is `fixmatch`, the first row of Table 7."
     scales = tuple(scales) if ms else (1,)
-    terms = [Supervised(loss), WeakToStrong(scales, tau, lambda1, norm)]
+    terms = suponly(**labeled) + [WeakToStrong(scales, tau, lambda1, norm)]
     return terms + [LCR(p, gamma, tau, lambda2, scales, sampler, where, norm)] * lcr
 
 # %% ../nbs/09_objective.ipynb #fa8980f0
