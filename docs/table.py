@@ -1,4 +1,4 @@
-"""The tables of README and docs: `python docs/table.py shapes`, `python docs/table.py camvid --root DIR`.
+"""The tables of README and docs: `python docs/table.py shapes`, `python docs/table.py camvid --root DIR`, `python docs/table.py camvid_lite0 --root DIR`.
 
 Runs `maskmatch_train` for every row and seed (a run that is there is not repeated, one that stopped goes on), copies config, log and
 metrics of each run to docs/results/NAME/, and writes docs/results/NAME.csv and NAME.md. `--collect` only collects."""
@@ -26,6 +26,11 @@ PLANS = dict(
         'all 840 labels': ['--method', 'suponly', '--labeled', '840']}),
     camvid=dict(seeds=(0,), options=['--data', 'camvid', '--val', 'test', '--labeled', '1/8'], rows={
         'labels only (46)': ['--method', 'suponly'],
+        'FixMatch with EMA teacher': ['--method', 'fixmatch'],
+        'MaskMatch': [],
+        'all 367 labels': ['--method', 'suponly', '--labeled', '1/1']}),
+    camvid_lite0=dict(seeds=(0,), options=['--data', 'camvid', '--val', 'test', '--model', 'deeplabv3plus_lite0', '--labeled', '12', '--size', '129', '--lr', '0.01', '--steps', '400', '--evals', '4'], rows={
+        'labels only (12)': ['--method', 'suponly'],
         'FixMatch with EMA teacher': ['--method', 'fixmatch'],
         'MaskMatch': [],
         'all 367 labels': ['--method', 'suponly', '--labeled', '1/1']}))

@@ -92,7 +92,7 @@ class BenchConfig:
     batch: int = 16        # images of the OHEM race; 16 need 6 GB
     json: str = None       # file for the numbers, every repeat of them
 
-# %% ../nbs/16_speed.ipynb #ffaf7489
+# %% ../nbs/16_speed.ipynb #cfaebefd
 def ready(c:BenchConfig)->BenchConfig:
     "The options, checked and filled in. Raises `BadInput`."
     for k in ('threads', 'repeats', 'batch'):
@@ -103,6 +103,7 @@ def ready(c:BenchConfig)->BenchConfig:
     if c.clock == 'auto': c.clock = 'cpu' if c.threads == 1 else 'wall'
     if c.clock not in ('auto', 'wall', 'cpu'): raise BadInput(f"--clock {c.clock}: choose auto, wall or cpu.")
     if c.json and not Path(c.json).absolute().parent.is_dir(): raise BadInput(f"--json {c.json}: there is no such folder; make it first.")
+    if c.json and Path(c.json).is_dir(): raise BadInput(f"--json {c.json}: is a folder; give the name of a file.")
     if c.quick: c.repeats, c.batch = min(c.repeats, 2), min(c.batch, 2)
     return c
 

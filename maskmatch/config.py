@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'TABLES', 'NETWORKS', 'GIB', 'PRESETS', 'CHOICES', 'TRAIN', 'DataOptions', 'MethodOptions', 'TrainOptions',
-           'Config', 'Preset', 'card', 'presets', 'resolve', 'check_ranges', 'numbers', 'expected', 'settle',
-           'term_options', 'on_machine']
+           'Config', 'Preset', 'card', 'presets', 'preset_named', 'resolve', 'check_compared', 'check_ranges',
+           'numbers', 'expected', 'settle', 'term_options', 'on_machine']
 
-# %% ../nbs/13b_config.ipynb #480f5f3d
-from dataclasses import dataclass
+# %% ../nbs/13b_config.ipynb #2f4f4412
+import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 import torch
 from .data import choose
@@ -21,20 +22,20 @@ from .run import Run
 from .splits import PUBLISHED, count_labeled, read_ids
 from .teacher import alpha_for
 
-# %% ../nbs/13b_config.ipynb #45ecef90
+# %% ../nbs/13b_config.ipynb #58e57526
 @dataclass
 class DataOptions:
     preset: str = None        # a cell of the paper's tables, such as voc_classic_92_r101; `list` prints them. Options given beside it win
     data: str = 'shapes'      # data set: shapes (built in, nothing to download), camvid, voc or cityscapes
     root: str = None          # folder of the data set
-    val: str = 'val'          # split that is evaluated: val while developing, test for a figure that is reported (camvid)
+    val: str = 'val'          # split that is evaluated: val, or test (camvid only) for a figure that is reported
     labeled: str = None       # labelled pictures: a number, a fraction such as 1/8, or a file that lists them
     split: str = None         # labelled pictures of a published partition, such as voc/classic/92; `maskmatch_data splits` lists them
     splits: str = None        # folder with the published lists; without it they are fetched once and kept
-    unlabeled: str = None     # rest: the pictures that are not labelled; all: every training picture, without its mask
-    split_seed: int = 0       # of the choice of labelled pictures, where it is a number
+    unlabeled: str = None     # unlabelled pictures: rest, those that are not labelled, or all, every training picture without its mask
+    split_seed: int = 0       # seed that draws the labelled pictures where --labeled is a number or a fraction
 
-# %% ../nbs/13b_config.ipynb #8ba76182
+# %% ../nbs/13b_config.ipynb #8007fc64
 @dataclass
 class MethodOptions(DataOptions):
     method: str = 'maskmatch' # suponly, meanteacher, fixmatch or maskmatch
@@ -43,7 +44,7 @@ class MethodOptions(DataOptions):
     tau: float = None         # confidence threshold, Eq. 3
     p: int = None             # side of a masked patch in pixels, Eq. 5
     gamma: float = None       # share of patches that is masked, Eq. 5
-    scales: str = '1,0.7,1.5' # sizes at which a picture is seen, Eq. 7
+    scales: str = '1,0.7,1.5' # sizes at which a picture is seen, relative to the crop, Eq. 7 and 8
     ensemble: str = 'prob'    # what Eq. 7 averages: prob (probabilities) or logit
     lambda1: float = 1.       # weight of weak-to-strong consistency, Eq. 9
     lambda2: float = 1.       # weight of local consistency, Eq. 9
@@ -54,7 +55,7 @@ class MethodOptions(DataOptions):
     bn: str = 'labeled'       # views that update BatchNorm's running statistics: some of labeled,strong,masked
     loss: str = None          # loss on labelled pictures: ce or ohem
 
-# %% ../nbs/13b_config.ipynb #1f9be75d
+# %% ../nbs/13b_config.ipynb #226ff9ea
 @dataclass
 class TrainOptions(MethodOptions):
     resize: str = '0.5,2'     # range of the random resize, relative to the picture
@@ -62,27 +63,27 @@ class TrainOptions(MethodOptions):
     blur: float = None        # largest blur of the strong view, in pixels
     model: str = None         # network: small, deeplabv3plus_resnet50s or 101s (deep stem), deeplabv3plus_resnet50 or 101, deeplabv3plus_lite0
     output_stride: int = None # pixels that one deep feature stands for: 8 (paper) or 16 (a third of the cost)
-    weights: str = None       # of the backbone: imagenet (fetched once), none, or a file
-    size: int = None          # side of the crop
+    weights: str = None       # weights that the backbone starts from: imagenet (fetched once), none, or a file
+    size: int = None          # side of the crop in pixels
     batch: int = None         # labelled pictures a step, and as many unlabelled ones
-    steps: int = None         # training steps; takes the place of --epochs
+    steps: int = None         # training steps; with both, --epochs is ignored
     epochs: float = None      # passes over the unlabelled pictures
-    lr: float = None          # learning rate at the start
+    lr: float = None          # learning rate at the start; it falls to 0 over the run
     head_lr: float = None     # learning rate of all but the backbone, in multiples of --lr
     weight_decay: float = 5e-4 # weight decay
 
-# %% ../nbs/13b_config.ipynb #1283d1f3
+# %% ../nbs/13b_config.ipynb #550245b2
 @dataclass
 class Config(TrainOptions):
-    "Train a segmenter from few labels and many unlabelled pictures. Without arguments: MaskMatch on the built-in pictures."
+    "Train a segmenter from few labels and many unlabelled pictures. Without arguments: MaskMatch on the built-in pictures. An option without a default takes one that suits --data; --dry-run shows it."
     eval: str = None          # whole: pictures as they are; slide: overlapping windows; center: a crop from the middle
-    window: int = None        # side of a window or of the middle crop
-    stride: int = None        # from one window to the next
+    window: int = None        # side of a window or of the middle crop in pixels
+    stride: int = None        # pixels from one window to the next
     evals: int = 5            # evaluations during training, the last one at the end
-    seed: int = 0             # of weights, order, crops and masks
+    seed: int = 0             # seed of weights, order, crops and masks
     device: str = 'auto'      # auto, cpu, cuda or mps
     amp: str = 'auto'         # autocast: auto, bf16, fp16 or off
-    workers: int = 0          # loader processes
+    workers: int = 0          # loader processes; 0: the training process loads
     every: int = 50           # steps between two rows of the log
     watch: bool = False       # open masks of unlabelled pictures, only to log how often pseudo-labels are right (always for shapes)
     compare: str = None       # run folder of another model, shown beside this one in predictions.png
@@ -92,7 +93,7 @@ class Config(TrainOptions):
     @classmethod
     def of(cls, preset=None, **given): # what is given wins over the preset
         if preset in (None, 'list'): return cls(preset=preset, **given)
-        return cls(**dict(preset=preset) | choose(preset, PRESETS, '--preset').options | given)
+        return cls(**dict(preset=preset) | preset_named(preset).options | given)
 
 # %% ../nbs/13b_config.ipynb #f4d808c8
 DEFAULTS = dict(
@@ -103,7 +104,7 @@ DEFAULTS = dict(
     cityscapes=dict(labeled='1/8', model='deeplabv3plus_resnet101s', size=769, batch=16, epochs=240, lr=0.01, p=32, gamma=0.7, tau=0.9, blur=2., head_lr=1., loss='ohem',
                     alpha=0.999, eval='slide'))
 
-# %% ../nbs/13b_config.ipynb #e53de62b
+# %% ../nbs/13b_config.ipynb #9aa1197a
 @dataclass(frozen=True)
 class Preset:
     "One MaskMatch cell of the paper's tables."
@@ -118,7 +119,7 @@ class Preset:
 def card(gib:float)->str:
     "The smallest GPU with a tenth to spare."
     fits = [g for g in (12, 16, 24, 40, 48, 80, 141) if .9*g*1e9 >= gib*2**30]
-    return f'one {fits[0]} GB GPU' if fits else 'more than one GPU'
+    return f'one {fits[0]} GB GPU' if fits else 'no single GPU; halve --batch and --lr'
 
 TABLES = [(1, 'voc/classic', 'r101', {'92': 75.62, '183': 76.11, '366': 79.38, '732': 80.69, '732_cps': 80.69, '1464': 81.79}),
           (2, 'voc/blender_cps', 'r50', {'662': 75.37, '1323': 76.82, '2646': 77.40}), (2, 'voc/blender_cps', 'r101', {'662': 76.66, '1323': 78.56, '2646': 79.44}),
@@ -126,7 +127,7 @@ TABLES = [(1, 'voc/classic', 'r101', {'92': 75.62, '183': 76.11, '366': 79.38, '
 NETWORKS = dict(r50='deeplabv3plus_resnet50s', r101='deeplabv3plus_resnet101s')
 GIB = {('voc', 'r50'): (44, 14), ('voc', 'r101'): (74, 18), ('cityscapes', 'r101'): (163, 38)} # faithful, fast; what `estimate` of notebook 15 computes
 
-# %% ../nbs/13b_config.ipynb #b275dc51
+# %% ../nbs/13b_config.ipynb #50609812
 def presets()->dict: # name -> Preset
     "A faithful preset and a `fast` one (output stride 16, bfloat16) for each cell."
     out = {}
@@ -141,11 +142,17 @@ def presets()->dict: # name -> Preset
 
 PRESETS = presets()
 
-# %% ../nbs/13b_config.ipynb #ed285e97
+def preset_named(name:str)->Preset:
+    "The preset, or `BadInput` with the nearest name."
+    try: return choose(name, PRESETS, '--preset')
+    except BadInput as e: raise BadInput(str(e).split(' There are ')[0] + ' `maskmatch_train --preset list` prints them all.') from None
+
+# %% ../nbs/13b_config.ipynb #6ffdcaed
 def resolve(c:Config)->Config:
     "Fill in what depends on the data, the device and the network, and check every value. Raises `BadInput`."
     choose(c.data, DATA, '--data'), choose(c.method, METHODS, '--method'), c.split and choose(c.split, PUBLISHED, '--split')
     if c.split and c.labeled: raise BadInput(f"--labeled {c.labeled}: --split {c.split} says already which pictures are labelled; leave one of them out.")
+    if c.split and c.split.count('/') < 2: raise BadInput(f"--split {c.split}: is a whole set, not a choice of labelled pictures; take one with a number, such as voc/classic/92.")
     if c.split and c.split.split('/')[0] != c.data: raise BadInput(f"--split {c.split}: is no partition of {c.data}; set --data {c.split.split('/')[0]}.")
     said = {'labeled'} if c.split else set()
     if c.steps is not None or c.epochs is not None: said |= {'steps', 'epochs'}
@@ -156,16 +163,25 @@ def resolve(c:Config)->Config:
     if c.window is None: c.window = c.size
     if c.stride is None: c.stride = max(1, 2*c.window//3)
     c.watch = c.watch or c.data == 'shapes'
-    if c.compare: Run(c.compare).config()
-    if c.out is None: c.out = f"runs/{c.preset or f'{c.data}-{c.method}'}-{c.seed}"
+    if c.compare: check_compared(c)
+    if not c.out: c.out = f"runs/{c.preset or f'{c.data}-{c.method}'}-{c.seed}"
     check_ranges(c)
     return c
 
-# %% ../nbs/13b_config.ipynb #bbb42fb2
+# %% ../nbs/13b_config.ipynb #e87d27e5
+def check_compared(c:Config):
+    "The run beside which this one is shown must be there, with a checkpoint, and of the same data: it is looked at only at the end."
+    other = Run(c.compare).config()
+    if other.get('data') != c.data: raise BadInput(f"--compare {c.compare}: is a run on {other.get('data')}, not {c.data}; compare with a run on the same data.")
+    if not Path(c.compare, 'last.pt').exists(): raise BadInput(f"--compare {c.compare}: has no last.pt yet; let that run get to its first evaluation.")
+
 def check_ranges(c:Config):
     "One sentence for a number that cannot work."
     def need(ok, k, what):
         if not ok: raise BadInput(f"--{k.replace('_', '-')} {getattr(c, k)}: {what}.")
+    for f in fields(c):
+        v = getattr(c, f.name)
+        if f.type is float: need(v is None or math.isfinite(v), f.name, 'give a finite number')
     for k in ('size', 'batch', 'every', 'evals', 'p', 'window', 'stride'): need(getattr(c, k) >= 1, k, 'must be at least 1')
     for k in ('tau', 'gamma', 'cutmix_p'): need(0 <= getattr(c, k) <= 1, k, 'must lie between 0 and 1')
     for k in ('lambda1', 'lambda2', 'workers', 'blur', 'weight_decay'): need(getattr(c, k) >= 0, k, 'must not be negative')
@@ -175,7 +191,7 @@ def check_ranges(c:Config):
     need(c.alpha is None or 0 <= c.alpha <= 1, 'alpha', 'must lie between 0 and 1')
     need(c.output_stride in (None, 8, 16), 'output_stride', 'must be 8 or 16')
     need(c.stride <= c.window, 'stride', f'must not exceed the window, {c.window}, or pixels are skipped')
-    for k in ('scales', 'resize'): need(all(v > 0 for v in numbers(getattr(c, k), k)), k, 'give positive numbers')
+    for k in ('scales', 'resize'): need(all(0 < v < math.inf for v in numbers(getattr(c, k), k)), k, 'give positive numbers')
     need(1 in numbers(c.scales, 'scales'), 'scales', 'one of them must be 1, as in 1,0.7,1.5')
     need(len(numbers(c.resize, 'resize')) == 2 and numbers(c.resize, 'resize')[0] <= numbers(c.resize, 'resize')[1], 'resize', 'give the smallest and the largest factor, such as 0.5,2')
     for k, options in CHOICES.items(): choose(getattr(c, k), dict.fromkeys(options), f"--{k.replace('_', '-')}")

@@ -8,10 +8,11 @@ __all__ = ['VOC_CPS', 'CITY_CPS', 'U2PL', 'PUBLISHED', 'WHOLE', 'parse_ids', 're
            'protocol', 'make_split', 'Splits', 'MakeSplit', 'BuildVOC', 'check_splits', 'write_split', 'write_aug',
            'maskmatch_data']
 
-# %% ../nbs/11c_splits.ipynb #7d8fc16f
+# %% ../nbs/11c_splits.ipynb #e5a68f31
 import hashlib
 import os
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -234,22 +235,25 @@ class BuildVOC:
     sbd: str = None            # folder of SBD; default: ROOT or ROOT/SBD
     download: bool = False     # let torchvision fetch what is not there
 
-# %% ../nbs/11c_splits.ipynb #e19add0a
+# %% ../nbs/11c_splits.ipynb #9641a1e5
 def check_splits(c:Splits):
     "Print name, count, hash and verdict of every published list."
     wrong = []
     for name, want in PUBLISHED.items():
         try: published(name, c.splits); verdict = 'ok'
         except BadInput as e: verdict = str(e); wrong.append(name)
-        print(f'{name:24} {want.count:6} {want.sha1}  {verdict}', flush=True)
+        print(f'{name:24} {want.count:6} {want.sha1}  {verdict}', flush=sys.stdout.isatty()) # line by line only for somebody who watches
+    sys.stdout.flush()
     if wrong: raise BadInput(f"{len(wrong)} of {len(PUBLISHED)} lists cannot be used ({wrong[0]} is the first); the lines above say why.")
 
 def write_split(c:MakeSplit):
     "Draw a list and write it."
+    if Path(c.labeled).is_file(): raise BadInput(f"--labeled {c.labeled}: is a file; give a number or a fraction such as 1/8, and maskmatch_train the file.")
     data = choose(c.data, DATA, '--data').load(c.root)
     index = make_split(data, c.labeled, c.seed)
     ids, out = [data.train.ids[i] for i in index], Path(c.out or f'{c.data}_{len(index)}_{c.seed}.txt')
     if not out.parent.is_dir(): raise BadInput(f"--out {out}: no folder {out.parent}; make it first.")
+    if out.is_dir(): raise BadInput(f"--out {out}: is a folder; give the name of a file.")
     write(out, '\n'.join(ids).encode() + b'\n')
     absent = set(range(len(data.classes))).difference(*(np.unique(data.train.label(i)).tolist() for i in index))
     print(f'{out}: {len(ids)} of {len(data.train)} pictures, hash {sha1(ids)}.' + ''.join(f' No training mask shows {data.classes[k]}.' for k in sorted(absent)))

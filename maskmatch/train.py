@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'load_data', 'make_learner', 'how', 'score', 'progress', 'summary', 'reporter', 'train', 'finish', 'during',
-           'network_of', 'gallery', 'EvalConfig', 'measure', 'table', 'evaluate_run', 'boundary_words', 'list_presets',
-           'dry_run', 'start', 'maskmatch_train', 'maskmatch_eval']
+           'config_of', 'network_of', 'gallery', 'EvalConfig', 'measure', 'table', 'evaluate_run', 'boundary_words',
+           'list_presets', 'dry_run', 'start', 'maskmatch_train', 'maskmatch_eval']
 
-# %% ../nbs/14_train.ipynb #19988b4a
+# %% ../nbs/14_train.ipynb #13ad986a
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -19,12 +19,13 @@ from torch import nn
 from fastprogress.fastprogress import progress_bar
 from .boundary import BoundaryF
 from .config import PRESETS, TRAIN, Config, numbers, on_machine, resolve, settle, term_options
-from .data import Data, remember
+from .data import Data, choose, remember
 from .datasets import DATA
 from .flops import estimate, shown
 from .learner import Learner, best_amp
 from .metrics import confusion, evaluate, iou, miou, predict, predictions
 from .model import make_model
+from .notation import BadInput
 from .objective import METHODS
 from .run import Run, command, write
 from .splits import PUBLISHED, partition
@@ -108,7 +109,7 @@ def train(c:Config)->dict:
             if row['miou'] >= max(r.get('miou', 0.) for r in run.rows): run.save('best.pt', L.state())
     return finish(c, L, run)
 
-# %% ../nbs/14_train.ipynb #8568e958
+# %% ../nbs/14_train.ipynb #0cb324e1
 def finish(c:Config, L:Learner, run:Run)->dict:
     "Write metrics.json and the two pictures."
     m = summary(c, L, run.rows)
@@ -123,13 +124,20 @@ def during(rows:list)->str:
     p = progress(rows)
     return f"during the run: best {p['best']['miou']} at step {p['best']['step']}, last {p['last']['miou']}, mean of the last five {p['last5']}" if p['last'] else 'never evaluated'
 
+def config_of(run:Run, **given)->Config:
+    "The configuration of a run folder, with some options replaced."
+    held = run.config()
+    for k in held:
+        if k not in Config.__dataclass_fields__: raise BadInput(f"{run.dir}/config.json: --{k.replace('_', '-')} is no option of this version; use the version that trained it.")
+    return Config(**held | given)
+
 def network_of(run:Run, c:Config, data:Data, checkpoint='last.pt', who='teacher')->nn.Module:
     "The network that a run folder holds, in eval mode."
     net = make_model(c.model, len(data.classes), 0, c.output_stride).to(c.device, memory_format=torch.channels_last)
     net.load_state_dict(run.load(checkpoint)[who])
     return net.eval()
 
-# %% ../nbs/14_train.ipynb #88f8d476
+# %% ../nbs/14_train.ipynb #543d4e4e
 def gallery(c:Config, L:Learner, n:int=6)->Figure:
     "Image, truth, the prediction of the run to compare with, the teacher's, and how sure it is, for `n` validation pictures."
     index = [round(k) for k in torch.linspace(0, len(L.data.val) - 1, min(n, len(L.data.val))).tolist()]
@@ -138,28 +146,29 @@ def gallery(c:Config, L:Learner, n:int=6)->Figure:
     said = lambda net: [predict(net, v[None].to(c.device), L.amp)[0].cpu() for v in x]
     if c.compare:
         other = Run(c.compare)
-        net = network_of(other, Config(**other.config() | dict(device=c.device)), L.data)
-        columns.append(('labels only', [p.argmax(0) for p in said(net)]))
+        theirs = config_of(other, device=c.device)
+        net = network_of(other, theirs, L.data)
+        columns.append(('labels only' if theirs.method == 'suponly' else theirs.method, [p.argmax(0) for p in said(net)]))
     L.teacher.eval()
     p = said(L.teacher)
     return draw_predictions(columns + [('teacher', [v.argmax(0) for v in p]), ('confidence', [v.amax(0) for v in p])])
 
-# %% ../nbs/14_train.ipynb #90ba6494
+# %% ../nbs/14_train.ipynb #ca69c3c1
 @dataclass
 class EvalConfig:
     "Recompute the validation figures of a run from its checkpoint."
     run: str                   # run folder, the --out of maskmatch_train
     checkpoint: str = 'last.pt' # last.pt or best.pt
-    student: bool = False      # the student too
-    boundary: bool = False     # boundary F-scores too, as in the paper's Table 4, and over bands of 1 to 12 pixels
+    student: bool = False      # the student's scores beside the teacher's
+    boundary: bool = False     # also boundary F-scores, as in the paper's Table 4, and over bands of 1 to 12 pixels
     root: str = None           # folder of the data set, if it has moved
     splits: str = None         # folder with the published lists, if it has moved
     val: str = None            # split to evaluate instead of the run's: val or test
     eval: str = None           # whole, slide or center instead of the run's
-    window: int = None         # side of a window or of the middle crop instead of the run's
-    stride: int = None         # from one window to the next instead of the run's
+    window: int = None         # side of a window or of the middle crop in pixels instead of the run's
+    stride: int = None         # pixels from one window to the next instead of the run's; two thirds of a new --window
     device: str = 'auto'       # auto, cpu, cuda or mps
-    json: str = None           # file for the scores
+    json: str = None           # file that the scores are written to
 
 BANDS = (1, 3, 5, 9, 12) # pixels
 
@@ -182,13 +191,15 @@ def table(names, columns:dict)->str: # title -> a number for each name, or None
     for name, *v in zip(names, *columns.values()): rows.append(f'{name:14}' + ''.join(f"{'-' if x is None else format(x, '.2f'):>12}" for x in v))
     return '\n'.join(rows)
 
-# %% ../nbs/14_train.ipynb #3c404016
+# %% ../nbs/14_train.ipynb #3c5b7e37
 def evaluate_run(e:EvalConfig)->dict:
     "The scores of a run, printed as a table."
+    choose(e.checkpoint, dict.fromkeys(('last.pt', 'best.pt')), '--checkpoint')
+    if e.json and not Path(e.json).absolute().parent.is_dir(): raise BadInput(f"--json {e.json}: no folder {Path(e.json).parent}; make it first.")
     run = Run(e.run)
     given = {k: v for k, v in asdict(e).items() if k in ('root', 'splits', 'val', 'eval', 'window', 'stride') and v is not None}
     if 'window' in given: given = dict(stride=None) | given
-    c = on_machine(resolve(Config(**run.config() | dict(device=e.device, out=e.run) | given)))
+    c = on_machine(resolve(config_of(run, **dict(device=e.device, out=e.run) | given)))
     data = load_data(c)
     out = {who: measure(network_of(run, c, data, e.checkpoint, who), c, data, e.boundary) for who in ('teacher', 'student')[:1 + e.student]}
     columns = {who: v['iou'] + [v['miou']] for who, v in out.items()}
@@ -205,7 +216,7 @@ def boundary_words(who:str, b:dict)->str:
     return (f"boundary F of the {who} at 0.0003: {b['one']['mean']:.2f} as in Table 4, of which {b['free']:.2f} are from classes that are in neither map; "
             f"{b['skip']['mean']:.2f} strict (*: only pictures that have the class)\n  bands: {bands('one')}\n  strict: {bands('skip')}")
 
-# %% ../nbs/14_train.ipynb #23eff1b9
+# %% ../nbs/14_train.ipynb #6cc011ec
 def list_presets():
     "The presets as a table."
     print(f"{'preset':36}{'table':>6}{'paper':>8}{'labelled':>10}{'of':>7}{'memory':>9}  hardware")
@@ -215,7 +226,8 @@ def list_presets():
 def dry_run(c:Config):
     "The resolved options and what they cost."
     e = estimate(c)                                                             # settles the number of steps
-    print('\n'.join(f"--{k.replace('_', '-')} {v}" for k, v in asdict(c).items() if v is not None and k != 'dry_run'))
+    for k, v in asdict(c).items(): # as one would type it
+        if v is not None and k != 'dry_run': print('--' + 'no-'*(v is False) + k.replace('_', '-') + ('' if isinstance(v, bool) else f' {v}'))
     print('\n' + shown(e))
 
 def start(c:Config):
