@@ -32,7 +32,9 @@ PLANS = dict(
     camvid_lite0=dict(seeds=(0,), options=['--data', 'camvid', '--val', 'test', '--model', 'deeplabv3plus_lite0', '--labeled', '12', '--size', '129', '--lr', '0.01', '--steps', '400', '--evals', '4'], rows={
         'labels only (12)': ['--method', 'suponly'],
         'FixMatch with EMA teacher': ['--method', 'fixmatch'],
-        'MaskMatch': [],
+        '+ LCR': ['--no-ms'],
+        '+ MS': ['--no-lcr'],
+        'MaskMatch (+ MS + LCR)': [],
         'all 367 labels': ['--method', 'suponly', '--labeled', '1/1']}))
 
 
