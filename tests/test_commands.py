@@ -51,6 +51,12 @@ def test_console_scripts_are_installed():
     assert 'confidence threshold, Eq. 3' in text
 
 
+def test_output_that_nobody_reads_to_the_end():
+    code = "from maskmatch.flops import maskmatch_flops; maskmatch_flops()"
+    p = subprocess.run(f'"{sys.executable}" -c "{code}" --table5 | head -1', shell=True, env=os.environ | dict(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED='1'), capture_output=True, text=True)
+    assert p.stdout.startswith('GFLOPs') and p.stderr == '', p.stderr
+
+
 def test_run_folder(run):
     out, printed = run
     assert {p.name for p in out.iterdir()} == {'config.json', 'log.csv', 'metrics.json', 'last.pt', 'best.pt', 'curves.png', 'predictions.png'}
