@@ -7,8 +7,9 @@ __all__ = ['BANDS', 'load_data', 'make_learner', 'how', 'score', 'progress', 'su
            'config_of', 'network_of', 'gallery', 'EvalConfig', 'measure', 'table', 'evaluate_run', 'boundary_words',
            'list_presets', 'dry_run', 'start', 'maskmatch_train', 'maskmatch_eval']
 
-# %% ../nbs/14_train.ipynb #13ad986a
+# %% ../nbs/14_train.ipynb #ecdc367e
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from .run import Run, command, write
 from .splits import PUBLISHED, partition
 from .viz import draw_curves, draw_predictions, png
 
-# %% ../nbs/14_train.ipynb #cb536042
+# %% ../nbs/14_train.ipynb #d2e73bce
 def load_data(c:Config)->Data:
     "The data set with its partition, in memory if it fits, and every labelled picture in it checked."
     data = partition(DATA[c.data].load(c.root, val=c.val), c.labeled, c.unlabeled, c.split_seed, c.split, c.splits)
@@ -44,7 +45,7 @@ def make_learner(c:Config, data:Data, weights=None)->Learner: # `weights` instea
     "Network, terms and optimiser of a configuration."
     net = make_model(c.model, len(data.classes), c.seed, c.output_stride, weights or c.weights)
     return Learner(net, METHODS[c.method](**term_options(c)), data, c.size, c.batch, c.steps, c.lr, alpha=c.alpha, seed=c.seed, device=c.device, head_lr=c.head_lr,
-                   weight_decay=c.weight_decay, amp=best_amp(c.device, c.amp), resize=numbers(c.resize, 'resize'), workers=c.workers, watch=c.watch,
+                   weight_decay=c.weight_decay, amp=best_amp(c.device, c.amp), resize=numbers(c.resize, 'resize'), workers=min(c.workers, os.cpu_count() or 1), watch=c.watch,
                    cutmix_p=c.cutmix_p, blur=c.blur, bn=tuple(c.bn.split(',')), ensemble=c.ensemble)
 
 # %% ../nbs/14_train.ipynb #d17efb0b
