@@ -7,7 +7,7 @@ __all__ = ['TENSOR', 'STRONG', 'BENCHES', 'race', 'Row', 'table', 'BenchConfig',
            'plain_weak', 'pil_blur', 'plain_views', 'loader_rows', 'loader_race', 'plain_ohem', 'street', 'ohem_rows',
            'windows_rows', 'plain_boundary_f', 'map_of', 'boundary_rows', 'machine', 'bench', 'maskmatch_bench']
 
-# %% ../nbs/16_speed.ipynb #cef52792
+# %% ../nbs/16_speed.ipynb #b79ee8ef
 import json
 import platform
 import tempfile
@@ -27,7 +27,7 @@ from .data import Crops, Pictures
 from .metrics import slide, starts
 from .model import make_model
 from .notation import BadInput, IGNORE, MEAN, STD, normalize, rng
-from .run import command, write
+from .run import command, to_write, write
 from .shapes import scenes
 from .supervised import hard_bound, ohem
 from .views import Crop, draw_crop, draw_strong, recolour
@@ -93,7 +93,7 @@ class BenchConfig:
     batch: int = 16        # images of the OHEM race; 16 need 6 GB
     json: str = None       # file for the numbers, every repeat of them
 
-# %% ../nbs/16_speed.ipynb #cfaebefd
+# %% ../nbs/16_speed.ipynb #d21a4064
 def ready(c:BenchConfig)->BenchConfig:
     "The options, checked and filled in. Raises `BadInput`."
     for k in ('threads', 'repeats', 'batch'):
@@ -103,8 +103,7 @@ def ready(c:BenchConfig)->BenchConfig:
     if c.device == 'auto': c.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if c.clock == 'auto': c.clock = 'cpu' if c.threads == 1 else 'wall'
     if c.clock not in ('auto', 'wall', 'cpu'): raise BadInput(f"--clock {c.clock}: choose auto, wall or cpu.")
-    if c.json and not Path(c.json).absolute().parent.is_dir(): raise BadInput(f"--json {c.json}: there is no such folder; make it first.")
-    if c.json and Path(c.json).is_dir(): raise BadInput(f"--json {c.json}: is a folder; give the name of a file.")
+    if c.json: to_write('json', c.json)
     if c.quick: c.repeats, c.batch = min(c.repeats, 2), min(c.batch, 2)
     return c
 

@@ -7,12 +7,12 @@ __all__ = ['DEFAULTS', 'TABLES', 'NETWORKS', 'GIB', 'PRESETS', 'CHOICES', 'TRAIN
            'Config', 'Preset', 'card', 'presets', 'preset_named', 'resolve', 'check_compared', 'check_ranges',
            'numbers', 'expected', 'settle', 'term_options', 'on_machine']
 
-# %% ../nbs/13b_config.ipynb #2f4f4412
+# %% ../nbs/13b_config.ipynb #29d80e55
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 import torch
-from .data import choose
+from .data import choose, nearest
 from .datasets import DATA
 from .metrics import MODES
 from .model import MODELS
@@ -127,7 +127,7 @@ TABLES = [(1, 'voc/classic', 'r101', {'92': 75.62, '183': 76.11, '366': 79.38, '
 NETWORKS = dict(r50='deeplabv3plus_resnet50s', r101='deeplabv3plus_resnet101s')
 GIB = {('voc', 'r50'): (44, 14), ('voc', 'r101'): (74, 18), ('cityscapes', 'r101'): (163, 39)} # faithful, fast; what `estimate` of notebook 15 computes
 
-# %% ../nbs/13b_config.ipynb #50609812
+# %% ../nbs/13b_config.ipynb #aea7e89c
 def presets()->dict: # name -> Preset
     "A faithful preset and a `fast` one (output stride 16, bfloat16) for each cell."
     out = {}
@@ -144,12 +144,12 @@ PRESETS = presets()
 
 def preset_named(name:str)->Preset:
     "The preset, or `BadInput` with the nearest name."
-    try: return choose(name, PRESETS, '--preset')
-    except BadInput as e: raise BadInput(str(e).split(' There are ')[0] + ' `maskmatch_train --preset list` prints them all.') from None
+    if name in PRESETS: return PRESETS[name]
+    raise BadInput(f"--preset {name}: unknown; did you mean {nearest(name, PRESETS)}? `maskmatch_train --preset list` prints them all.")
 
-# %% ../nbs/13b_config.ipynb #6ffdcaed
+# %% ../nbs/13b_config.ipynb #c0292a8f
 def resolve(c:Config)->Config:
-    "Fill in what depends on the data, the device and the network, and check every value. Raises `BadInput`."
+    "Fill in what depends on the data and the network, and check every value. Raises `BadInput`."
     choose(c.data, DATA, '--data'), choose(c.method, METHODS, '--method'), c.split and choose(c.split, PUBLISHED, '--split')
     if c.split and c.labeled: raise BadInput(f"--labeled {c.labeled}: --split {c.split} says already which pictures are labelled; leave one of them out.")
     if c.split and c.split.count('/') < 2: raise BadInput(f"--split {c.split}: is a whole set, not a choice of labelled pictures; take one with a number, such as voc/classic/92.")
@@ -168,7 +168,7 @@ def resolve(c:Config)->Config:
     check_ranges(c)
     return c
 
-# %% ../nbs/13b_config.ipynb #e87d27e5
+# %% ../nbs/13b_config.ipynb #30d47f9a
 def check_compared(c:Config):
     "The run beside which this one is shown must be there, with a checkpoint, and of the same data: it is looked at only at the end."
     other = Run(c.compare).config()
@@ -193,7 +193,8 @@ def check_ranges(c:Config):
     need(c.stride <= c.window, 'stride', f'must not exceed the window, {c.window}, or pixels are skipped')
     for k in ('scales', 'resize'): need(all(0 < v < math.inf for v in numbers(getattr(c, k), k)), k, 'give positive numbers')
     need(1 in numbers(c.scales, 'scales'), 'scales', 'one of them must be 1, as in 1,0.7,1.5')
-    need(len(numbers(c.resize, 'resize')) == 2 and numbers(c.resize, 'resize')[0] <= numbers(c.resize, 'resize')[1], 'resize', 'give the smallest and the largest factor, such as 0.5,2')
+    r = numbers(c.resize, 'resize')
+    need(len(r) == 2 and r[0] <= r[1], 'resize', 'give the smallest and the largest factor, such as 0.5,2')
     for k, options in CHOICES.items(): choose(getattr(c, k), dict.fromkeys(options), f"--{k.replace('_', '-')}")
     for v in c.bn.split(','): choose(v, dict.fromkeys(('labeled', 'strong', 'masked')), '--bn') if v else None
 

@@ -8,7 +8,7 @@ __all__ = ['VOC_CPS', 'CITY_CPS', 'U2PL', 'PUBLISHED', 'WHOLE', 'parse_ids', 're
            'protocol', 'make_split', 'Splits', 'MakeSplit', 'BuildVOC', 'check_splits', 'write_split', 'write_aug',
            'maskmatch_data']
 
-# %% ../nbs/11c_splits.ipynb #e5a68f31
+# %% ../nbs/11c_splits.ipynb #ad9359e0
 import hashlib
 import os
 import re
@@ -25,7 +25,7 @@ import torch
 from .data import Data, Pictures, choose
 from .datasets import DATA, build_aug
 from .notation import BadInput, IGNORE, rng
-from .run import commands, write
+from .run import commands, to_write, write
 
 # %% ../nbs/11c_splits.ipynb #1db94b46
 def parse_ids(
@@ -235,7 +235,7 @@ class BuildVOC:
     sbd: str = None            # folder of SBD; default: ROOT or ROOT/SBD
     download: bool = False     # let torchvision fetch what is not there
 
-# %% ../nbs/11c_splits.ipynb #9641a1e5
+# %% ../nbs/11c_splits.ipynb #7c93f458
 def check_splits(c:Splits):
     "Print name, count, hash and verdict of every published list."
     wrong = []
@@ -249,11 +249,10 @@ def check_splits(c:Splits):
 def write_split(c:MakeSplit):
     "Draw a list and write it."
     if Path(c.labeled).is_file(): raise BadInput(f"--labeled {c.labeled}: is a file; give a number or a fraction such as 1/8, and maskmatch_train the file.")
+    if c.out: to_write('out', c.out)
     data = choose(c.data, DATA, '--data').load(c.root)
     index = make_split(data, c.labeled, c.seed)
     ids, out = [data.train.ids[i] for i in index], Path(c.out or f'{c.data}_{len(index)}_{c.seed}.txt')
-    if not out.parent.is_dir(): raise BadInput(f"--out {out}: no folder {out.parent}; make it first.")
-    if out.is_dir(): raise BadInput(f"--out {out}: is a folder; give the name of a file.")
     write(out, '\n'.join(ids).encode() + b'\n')
     absent = set(range(len(data.classes))).difference(*(np.unique(data.train.label(i)).tolist() for i in index))
     print(f'{out}: {len(ids)} of {len(data.train)} pictures, hash {sha1(ids)}.' + ''.join(f' No training mask shows {data.classes[k]}.' for k in sorted(absent)))
