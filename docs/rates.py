@@ -43,14 +43,16 @@ def measure(spec, steps, roots, device):
     "Train one preset for a few steps -> a row."
     preset, _, options = spec.partition(':')
     given = vars(parser(Config, 'rates').parse_args([v for o in options.split(',') if o for v in ('--' + o).split('=')]))
-    c = resolve(Config.of(preset, **given))
+    c = resolve(Config.named(preset, **given))
     e = estimate(c)
     if c.data not in roots: roots[c.data] = tree(Path(tempfile.mkdtemp()), c.data)
     if device == 'cuda': torch.cuda.empty_cache(), torch.cuda.reset_peak_memory_stats()
     out = tempfile.mkdtemp() + '/run'
-    try: m = train(Config.of(preset, **given | dict(split='', labeled='32', root=str(roots[c.data]), weights='none', steps=steps, every=5, evals=1, device=device, out=out)))
-    except torch.OutOfMemoryError: return dict(preset=spec, estimate_gib=round(e['gib'], 1), failed='out of memory')
-    rate = statistics.median(float(r['pairs_per_s']) for r in list(csv.DictReader(open(out + '/log.csv')))[2:])
+    try: m = train(Config.named(preset, **given | dict(split='', labeled='32', root=str(roots[c.data]), weights='none', steps=steps, every=5, evals=1, device=device, out=out)))
+    except BadInput as said:
+        if 'memory is too small' not in str(said): raise
+        return dict(preset=spec, estimate_gib=round(e['gib'], 1), failed='out of memory')
+    rate = statistics.median(float(r['pairs_per_s']) for r in list(csv.DictReader(open(out + '/speed.csv')))[2:])
     return dict(preset=spec, pairs_per_s=round(rate, 2), tflops=round(rate*e['tflop_per_pair'], 1), peak_gib=m.get('peak_gib'), estimate_gib=round(e['gib'], 1))
 
 

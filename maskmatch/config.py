@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'TABLES', 'NETWORKS', 'GIB', 'PRESETS', 'CHOICES', 'TRAIN', 'DataOptions', 'MethodOptions', 'TrainOptions',
-           'Config', 'Preset', 'card', 'presets', 'preset_named', 'resolve', 'check_compared', 'check_ranges',
-           'numbers', 'expected', 'settle', 'term_options', 'on_machine']
+           'folder_of', 'held', 'Config', 'Preset', 'card', 'presets', 'preset_named', 'resolve', 'check_compared',
+           'check_ranges', 'numbers', 'expected', 'settle', 'term_options', 'on_machine']
 
-# %% ../nbs/13b_config.ipynb #29d80e55
+# %% ../nbs/13b_config.ipynb #62e9140e
 import math
-from dataclasses import dataclass, fields
+import os
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 import torch
 from .data import choose, nearest
@@ -72,7 +73,19 @@ class TrainOptions(MethodOptions):
     head_lr: float = None     # learning rate of all but the backbone, in multiples of --lr
     weight_decay: float = 5e-4 # weight decay
 
-# %% ../nbs/13b_config.ipynb #550245b2
+# %% ../nbs/13b_config.ipynb #7c9ab6e4
+def folder_of(c)->str:
+    "Where a configuration runs."
+    return c.out or f"runs/{c.preset or f'{c.data}-{c.method}'}-{c.seed}"
+
+def held(run:Run)->dict: # option -> value
+    "The options of a run, or `BadInput` if another version made it."
+    options = run.config()
+    for k in options:
+        if k not in Config.__dataclass_fields__: raise BadInput(f"{run.dir}/config.json: --{k.replace('_', '-')} is no option of this version; use the version that trained it.")
+    return options
+
+# %% ../nbs/13b_config.ipynb #c87646b4
 @dataclass
 class Config(TrainOptions):
     "Train a segmenter from few labels and many unlabelled pictures. Without arguments: MaskMatch on the built-in pictures. An option without a default takes one that suits --data; --dry-run shows it."
@@ -83,17 +96,29 @@ class Config(TrainOptions):
     seed: int = 0             # seed of weights, order, crops and masks
     device: str = 'auto'      # auto, cpu, cuda or mps
     amp: str = 'auto'         # autocast: auto, bf16, fp16 or off
-    workers: int = 0          # loader processes; 0: the training process loads
+    workers: int = None       # loader processes; 0: the training process loads. Default: 0 on a CPU, up to 8 on a GPU
     every: int = 50           # steps between two rows of the log
     watch: bool = False       # open masks of unlabelled pictures, only to log how often pseudo-labels are right (always for shapes)
     compare: str = None       # run folder of another model, shown beside this one in predictions.png
-    out: str = None           # run folder; default runs/PRESET-SEED or runs/DATA-METHOD-SEED
+    accumulate: int = 1       # slices in which a batch goes through the student: the same update with less memory and one more forward pass
+    max_memory: float = None  # GiB that a step may take; --accumulate is chosen so that it does
+    compile: bool = False     # torch.compile both networks: slow first steps, faster ones after
+    deterministic: bool = False # GPU: the same bits each time where PyTorch can, slower
+    save: float = 10.         # minutes between two checkpoints; one more is written at each evaluation
+    out: str = None           # run folder; default runs/PRESET-SEED or runs/DATA-METHOD-SEED. A run that is in it goes on
     dry_run: bool = False     # print the resolved options, steps, FLOPs, memory and time, and stop before any data is touched
 
     @classmethod
-    def of(cls, preset=None, **given): # what is given wins over the preset
-        if preset in (None, 'list'): return cls(preset=preset, **given)
-        return cls(**dict(preset=preset) | preset_named(preset).options | given)
+    def of(cls, preset=None, **given): # what is given wins over the run in the folder, and that over the preset
+        if preset == 'list': return cls(preset=preset)
+        c = cls.named(preset, **given)
+        run = Run(folder_of(c))
+        if not (run.dir/'config.json').exists(): return c
+        return cls(**asdict(cls.named(preset)) | held(run) | given | (dict(preset=preset) if preset else {}))
+
+    @classmethod
+    def named(cls, preset=None, **given): # what is given wins over the preset
+        return cls(**(dict(preset=preset) | preset_named(preset).options if preset else {}) | given)
 
 # %% ../nbs/13b_config.ipynb #f4d808c8
 DEFAULTS = dict(
@@ -104,7 +129,7 @@ DEFAULTS = dict(
     cityscapes=dict(labeled='1/8', model='deeplabv3plus_resnet101s', size=769, batch=16, epochs=240, lr=0.01, p=32, gamma=0.7, tau=0.9, blur=2., head_lr=1., loss='ohem',
                     alpha=0.999, eval='slide'))
 
-# %% ../nbs/13b_config.ipynb #003d5d9e
+# %% ../nbs/13b_config.ipynb #e26f00a2
 @dataclass(frozen=True)
 class Preset:
     "One MaskMatch cell of the paper's tables."
@@ -119,7 +144,7 @@ class Preset:
 def card(gib:float)->str:
     "The smallest GPU with a tenth to spare."
     fits = [g for g in (12, 16, 24, 40, 48, 80, 141) if .9*g*1e9 >= gib*2**30]
-    return f'one {fits[0]} GB GPU' if fits else 'no single GPU; halve --batch and --lr'
+    return f'one {fits[0]} GB GPU' if fits else 'no single GPU; --accumulate 2, or several with torchrun'
 
 TABLES = [(1, 'voc/classic', 'r101', {'92': 75.62, '183': 76.11, '366': 79.38, '732': 80.69, '732_cps': 80.69, '1464': 81.79}),
           (2, 'voc/blender_cps', 'r50', {'662': 75.37, '1323': 76.82, '2646': 77.40}), (2, 'voc/blender_cps', 'r101', {'662': 76.66, '1323': 78.56, '2646': 79.44}),
@@ -147,7 +172,7 @@ def preset_named(name:str)->Preset:
     if name in PRESETS: return PRESETS[name]
     raise BadInput(f"--preset {name}: unknown; did you mean {nearest(name, PRESETS)}? `maskmatch_train --preset list` prints them all.")
 
-# %% ../nbs/13b_config.ipynb #c0292a8f
+# %% ../nbs/13b_config.ipynb #3488c1db
 def resolve(c:Config)->Config:
     "Fill in what depends on the data and the network, and check every value. Raises `BadInput`."
     choose(c.data, DATA, '--data'), choose(c.method, METHODS, '--method'), c.split and choose(c.split, PUBLISHED, '--split')
@@ -164,11 +189,11 @@ def resolve(c:Config)->Config:
     if c.stride is None: c.stride = max(1, 2*c.window//3)
     c.watch = c.watch or c.data == 'shapes'
     if c.compare: check_compared(c)
-    if not c.out: c.out = f"runs/{c.preset or f'{c.data}-{c.method}'}-{c.seed}"
+    c.out = folder_of(c)
     check_ranges(c)
     return c
 
-# %% ../nbs/13b_config.ipynb #30d47f9a
+# %% ../nbs/13b_config.ipynb #c0660e6d
 def check_compared(c:Config):
     "The run beside which this one is shown must be there, with a checkpoint, and of the same data: it is looked at only at the end."
     other = Run(c.compare).config()
@@ -182,9 +207,11 @@ def check_ranges(c:Config):
     for f in fields(c):
         v = getattr(c, f.name)
         if f.type is float: need(v is None or math.isfinite(v), f.name, 'give a finite number')
-    for k in ('size', 'batch', 'every', 'evals', 'p', 'window', 'stride'): need(getattr(c, k) >= 1, k, 'must be at least 1')
+    for k in ('size', 'batch', 'every', 'evals', 'p', 'window', 'stride', 'accumulate'): need(getattr(c, k) >= 1, k, 'must be at least 1')
     for k in ('tau', 'gamma', 'cutmix_p'): need(0 <= getattr(c, k) <= 1, k, 'must lie between 0 and 1')
-    for k in ('lambda1', 'lambda2', 'workers', 'blur', 'weight_decay'): need(getattr(c, k) >= 0, k, 'must not be negative')
+    for k in ('lambda1', 'lambda2', 'workers', 'blur', 'weight_decay', 'save'): need(getattr(c, k) is None or getattr(c, k) >= 0, k, 'must not be negative')
+    need(c.max_memory is None or c.max_memory > 0, 'max_memory', 'must be above 0')
+    need(c.accumulate <= c.batch, 'accumulate', f'there are only {c.batch} pictures in a batch')
     for k in ('lr', 'head_lr'): need(getattr(c, k) > 0, k, 'must be above 0')
     need(c.steps is None or c.steps >= 1, 'steps', 'must be at least 1')
     need(c.epochs is None or c.epochs > 0, 'epochs', 'must be above 0')
@@ -221,7 +248,7 @@ def settle(c:Config, unlabeled:int)->Config:
     if c.alpha is None: c.alpha = alpha_for(c.steps)
     return c
 
-# %% ../nbs/13b_config.ipynb #4c5c7801
+# %% ../nbs/13b_config.ipynb #ee3b9666
 def term_options(c:Config)->dict: # keyword -> value, as the functions in `METHODS` take them
     "What of a resolved configuration concerns the terms."
     own = {k: getattr(c, k) for k in ('lcr', 'ms', 'tau', 'p', 'gamma', 'lambda1', 'lambda2', 'sampler', 'where', 'norm', 'loss')}
@@ -231,5 +258,6 @@ def on_machine(c:Config)->Config:
     "The device that `auto` stands for. Raises `BadInput` for a GPU that is not there."
     if c.device == 'auto':
         c.device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    if c.workers is None: c.workers = min(8, os.cpu_count() or 1) if c.device == 'cuda' else 0
     if c.device == 'cuda' and not torch.cuda.is_available(): raise BadInput("--device cuda: PyTorch sees no CUDA GPU here; use --device auto.")
     return c

@@ -6,7 +6,7 @@
 __all__ = ['opened', 'read', 'peek', 'checked', 'spans', 'Pictures', 'remember', 'Data', 'nearest', 'choose', 'Crops', 'Batches',
            'loader']
 
-# %% ../nbs/11_data.ipynb #958e0175
+# %% ../nbs/11_data.ipynb #0a062632
 import difflib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from .notation import BadInput, IGNORE, MEAN, rng
+from .processes import mine
 from .views import cut, draw_crop, last_row, valid_mask
 
 # %% ../nbs/11_data.ipynb #41d0ebc0
@@ -149,7 +150,7 @@ class Crops(Dataset):
         if not self.masks: return out
         return *out, torch.from_numpy(np.array(cut(self.pictures.label(i), crop, IGNORE, Image.NEAREST)))
 
-# %% ../nbs/11_data.ipynb #b205bc0a
+# %% ../nbs/11_data.ipynb #71111e4a
 class Batches:
     "Which pictures make up step t, and how they are cropped: a function of (seed, name, t) alone."
     def __init__(self,
@@ -162,11 +163,11 @@ class Batches:
 
     def __len__(self): return self.stop - self.start
 
-    def __iter__(self): # lists of (index, four uniform numbers), what `Crops` takes
+    def __iter__(self): # lists of (index, four uniform numbers), what `Crops` takes; under several processes this one's slice
         for t in range(self.start, self.stop):
             u = torch.rand(self.batch, 4, generator=rng(self.seed, self.name, 'crop', t))
             places = range(t*self.batch, (t + 1)*self.batch)
-            yield [(self.epoch(p // self.n)[p % self.n], u[k]) for k, p in enumerate(places)]
+            yield mine([(self.epoch(p // self.n)[p % self.n], u[k]) for k, p in enumerate(places)])
 
 # %% ../nbs/11_data.ipynb #dcd70590
 def loader(

@@ -7,7 +7,7 @@ __all__ = ['drawn', 'CAMVID', 'CAMVID_IDS', 'VOC', 'VOC_LAYOUT', 'VOC_PLACES', '
            'CITY_LAYOUT', 'DATA', 'shapes', 'folder', 'stems', 'want', 'with_masks', 'camvid', 'voc_root', 'voc_list',
            'voc', 'sbd_masks', 'read_sbd', 'build_aug', 'as_png', 'fetch', 'cityscapes', 'city_split', 'Source']
 
-# %% ../nbs/11b_datasets.ipynb #4f376ade
+# %% ../nbs/11b_datasets.ipynb #05ca5270
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 import numpy as np
 from PIL import Image
+from scipy.io import loadmat
 from .data import Data, Pictures
 from .notation import BadInput, IGNORE
 from .run import write
@@ -113,7 +114,7 @@ def voc(
     note = '' if aug.is_dir() else f"{root}: has no SegmentationClassAug/, so only {len(have)} pictures have masks; `maskmatch_data voc --root {root}` adds SBD's."
     return Data('voc', make(train, masks), with_masks(make(test, truth)), VOC, note=note)
 
-# %% ../nbs/11b_datasets.ipynb #0f9eb65d
+# %% ../nbs/11b_datasets.ipynb #0cee2a4c
 def sbd_masks(root)->Path:
     "The folder cls/ of an SBD tree, as its archive or torchvision lays it out, in `root` or in SBD/ below it; None if there is none."
     for d in (Path(root), Path(root, 'SBD')):
@@ -123,9 +124,7 @@ def sbd_masks(root)->Path:
 def read_sbd(
     file, # .mat
 )->np.ndarray: # (H,W) uint8, ids of `VOC`'s classes
-    "The class ids of one picture of SBD. Raises `BadInput` without scipy, and for a file that is none of SBD's."
-    try: from scipy.io import loadmat
-    except ImportError: raise BadInput("SBD's masks are Matlab files, which scipy reads; pip install scipy.") from None
+    "The class ids of one picture of SBD. Raises `BadInput` for a file that is none of SBD's."
     try: return loadmat(file)['GTcls'][0]['Segmentation'][0].astype(np.uint8)
     except Exception as e: raise BadInput(f"{file}: is not a mask of SBD ({type(e).__name__}); replace it, or fetch SBD again.") from None
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Pass', 'GIGA', 'PAPER_NET', 'TABLE5', 'Cost', 'forward_flops', 'meta_model', 'known_flops', 'Notes', 'NotedStep',
-           'meta_step', 'passes', 'table5', 'Halved', 'Kept', 'step_cost', 'cost_of', 'estimate', 'flop', 'shown',
-           'FlopsConfig', 'flops', 'print_table5', 'maskmatch_flops']
+           'meta_step', 'passes', 'table5', 'Halved', 'Kept', 'step_cost', 'cost_of', 'estimate', 'fitted', 'flop',
+           'shown', 'FlopsConfig', 'flops', 'print_table5', 'maskmatch_flops']
 
-# %% ../nbs/15_flops.ipynb #cd088414
+# %% ../nbs/15_flops.ipynb #ad7aba96
 import math
 from collections import namedtuple
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from .datasets import DATA
 from .model import MODELS
 from .notation import BadInput
 from .objective import METHODS, Step, maskmatch
+from .processes import world
 from .run import command
 from .teacher import make_teacher
 
@@ -42,7 +43,7 @@ def known_flops(name:str, classes:int, output_stride:int, size:int)->int:
     "F(size) of a network of `MODELS`, remembered."
     return forward_flops(meta_model(name, classes, output_stride), size)
 
-# %% ../nbs/15_flops.ipynb #73101d3b
+# %% ../nbs/15_flops.ipynb #bf465432
 Pass = namedtuple('Pass', 'who view size')
 
 class Notes(nn.Module):
@@ -60,11 +61,11 @@ class NotedStep(Step):
         self.net.view = view
         return super().student(x, view, scale)
 
-def meta_step(student, teacher, size:int, batch:int=1, kind:type=Step)->Step:
+def meta_step(student, teacher, size:int, batch:int=1, kind:type=Step, slices:int=1)->Step:
     "A step whose pictures have shapes and no values."
     new = lambda *shape, dtype: torch.empty(batch, *shape, size, size, dtype=dtype, device='meta')
     x, y, valid = new(3, dtype=torch.uint8), new(dtype=torch.int64), new(dtype=torch.bool)
-    return kind(student, teacher, x, y, x, valid)
+    return kind(student, teacher, x, y, x, valid, slices=slices)
 
 def passes(terms, size:int)->list: # of Pass
     "The forward passes that one step of these terms makes."
@@ -112,7 +113,7 @@ class Kept:
         n, self.bytes = sum(self.bytes.values()), {}
         return n
 
-# %% ../nbs/15_flops.ipynb #a82dd95f
+# %% ../nbs/15_flops.ipynb #10a4b252
 Cost = namedtuple('Cost', 'flops kept params') # FLOPs per pair; bytes that each loss keeps, in order; number of parameters
 
 def step_cost(
@@ -120,11 +121,12 @@ def step_cost(
     terms:list, # the objective
     size:int, batch:int=1, # side of the crop; pairs
     half:bool=False, # autocast to bfloat16
+    slices:int=1, # in which the batch goes through the student; what a slice keeps while its gradient is computed is not in `kept`
 )->Cost:
     "One training step, forward and backward, in shapes alone."
     params = sum(p.numel() for p in net.parameters())
     net = Halved(net) if half else net
-    step, kept, sizes = meta_step(net, make_teacher(net), size, batch), Kept(net), []
+    step, kept, sizes = meta_step(net, make_teacher(net), size, batch, slices=slices), Kept(net), []
     with FlopCounterMode(display=False) as counter:
         for losses in (term(step) for term in terms):
             while True:
@@ -134,21 +136,32 @@ def step_cost(
                 loss.backward()
     return Cost(counter.get_total_flops()//batch, tuple(sizes), params)
 
-# %% ../nbs/15_flops.ipynb #6d7004d5
+# %% ../nbs/15_flops.ipynb #030acbb9
 @lru_cache(maxsize=None)
-def cost_of(model, classes, output_stride, size, batch, half, method, options)->Cost: # remembered: most presets differ in their lists alone
+def cost_of(model, classes, output_stride, size, batch, half, method, options, slices=1)->Cost: # remembered: most presets differ in their lists alone
     with torch.device('meta'): net = MODELS[model](classes, output_stride)
-    return step_cost(net, METHODS[method](**dict(options)), size, batch, half)
+    return step_cost(net, METHODS[method](**dict(options)), size, batch, half, slices)
 
 def estimate(c:Config, tflops:float=100.)->dict: # of a resolved configuration; the assumed rate, in 10^12 FLOPs a second
     "Steps, FLOPs, memory and time of a run."
     labeled, unlabeled = expected(c)
     c = settle(c, unlabeled)
-    cost = cost_of(c.model, len(DATA[c.data].classes), c.output_stride, c.size, c.batch, c.amp != 'off', c.method, tuple(term_options(c).items()))
+    of = lambda batch, slices: cost_of(c.model, len(DATA[c.data].classes), c.output_stride, c.size, batch, c.amp != 'off', c.method, tuple(term_options(c).items()), slices)
+    batch, slices = c.batch//world(), c.accumulate
+    cost, whole = of(batch, min(slices, 2)), of(batch, 1)                        # two slices or ten: what the losses keep is the same
+    graph = max(cost.kept) + (slices > 1)*max(whole.kept)*math.ceil(batch/slices)//batch
     run = cost.flops*c.batch*c.steps
     return dict(labeled=labeled, unlabeled=unlabeled, steps=c.steps, tflop_per_pair=cost.flops/1e12, eflop=run/1e18, parameters=cost.params,
-                weights_gib=16*cost.params/2**30, graph_gib=max(cost.kept)/2**30, all_graphs_gib=sum(cost.kept)/2**30,
-                gib=(16*cost.params + max(cost.kept))/2**30, tflops=tflops, hours=run/(tflops*1e12)/3600)
+                weights_gib=16*cost.params/2**30, graph_gib=graph/2**30, all_graphs_gib=sum(cost.kept)/2**30,
+                gib=(16*cost.params + graph)/2**30, tflops=tflops, hours=run/(tflops*1e12)/3600)
+
+def fitted(c:Config)->Config:
+    "The configuration with the fewest slices that need no more than `--max-memory`. Raises `BadInput` if one picture at a time needs more."
+    if c.max_memory is None: return c
+    n = c.batch//world()
+    for c.accumulate in (k for k in range(1, n + 1) if n % k == 0):
+        if (gib := estimate(c)['gib']) <= c.max_memory: return c
+    raise BadInput(f"--max-memory {c.max_memory:g}: a step needs {gib:.2g} GiB even with one picture at a time; take a smaller --size, --batch or --model, or more processes.")
 
 def flop(n:float)->str:
     "FLOPs in the largest unit of which there is at least one."
@@ -164,7 +177,7 @@ def shown(e:dict)->str:
             f"{flop(e['tflop_per_pair']*1e12)} a pair, {flop(e['eflop']*1e18)} in all, {time} at an assumed {e['tflops']:g} TFLOP/s, evaluation not counted\n"
             f"{e['gib']:.{n}f} GiB: {e['weights_gib']:.{n}f} for weights, gradients and momentum, {e['graph_gib']:.{n}f} for the largest graph ({e['all_graphs_gib']:.{n}f} if all were alive): {card(e['gib'])}")
 
-# %% ../nbs/15_flops.ipynb #1e0a2341
+# %% ../nbs/15_flops.ipynb #25817588
 @dataclass
 class FlopsConfig:
     "FLOPs of the paper's Table 5 and of a training run, counted without running it."
@@ -180,7 +193,7 @@ def flops(c:FlopsConfig):
     for name in names: preset_named(name)
     if c.table5: print_table5()
     for name in names:
-        print(f"{name}\n{shown(estimate(resolve(Config.of(name)), c.tflops))}", flush=True)
+        print(f"{name}\n{shown(estimate(resolve(Config.named(name)), c.tflops))}", flush=True)
 
 def print_table5():
     "The paper's numbers beside ours."

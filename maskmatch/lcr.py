@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['LCR', 'Reconstruction']
 
-# %% ../nbs/07_lcr.ipynb #623f74cd
+# %% ../nbs/07_lcr.ipynb #5be884e2
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .masking import draw_mask, hide
+from .processes import mine, world
 from .weak_to_strong import consistency, masked_mean
 
-# %% ../nbs/07_lcr.ipynb #b41e7c69
+# %% ../nbs/07_lcr.ipynb #8315c394
 class LCR(nn.Module):
     "Local consistency regularisation: the third term of Eq. 9."
     def __init__(self,
@@ -34,7 +35,7 @@ class LCR(nn.Module):
     def masked(self, step): # -> (B,3,H,W) masked weak view, (B,H,W) bool mask
         "Eq. 5 applied to the unmixed weak view."
         x, g = step.weak, step.rng('mask')
-        z = draw_mask(len(x), x.shape[-2:], self.p, self.gamma, g, self.sampler).to(x.device)
+        z = mine(draw_mask(len(x)*world(), x.shape[-2:], self.p, self.gamma, g, self.sampler)).to(x.device, non_blocking=True)
         return hide(x, z, self.fill, g), z
 
     def counted(self, valid, z): # (B,H,W) bool each -> (B,H,W) bool

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['SAMPLERS', 'grid_size', 'random_cells', 'block_shape', 'hide_block', 'block_cells', 'grid_cells', 'draw_mask', 'hide']
 
-# %% ../nbs/06_masking.ipynb #6d625ac9
+# %% ../nbs/06_masking.ipynb #403dab10
 import math
 import torch
 from torch import Tensor
-from .notation import MEAN, STD
+from .notation import normalize
+from .processes import mine, world
 
 # %% ../nbs/06_masking.ipynb #e95a94e4
 def grid_size(
@@ -95,7 +96,7 @@ def draw_mask(
     cells = SAMPLERS[sampler](B, *grid_size(hw, p), gamma, generator)                   # (B,h,w)
     return cells.repeat_interleave(p, 1).repeat_interleave(p, 2)[:, :hw[0], :hw[1]]     # (B,H,W)
 
-# %% ../nbs/06_masking.ipynb #0c293a3c
+# %% ../nbs/06_masking.ipynb #9071ce57
 def hide(
     x:Tensor, # (B,3,H,W) normalised images
     z:Tensor, # (B,H,W) bool, True = visible
@@ -104,7 +105,7 @@ def hide(
 )->Tensor: # (B,3,H,W), dtype of x
     "The masked image of Eq. 6. With `mean` it is the product of image and mask, since the mean colour is 0. Raises ValueError for another `fill`."
     if fill == 'mean': return x * z[:, None]
-    if fill == 'black': other = -(x.new_tensor(MEAN)/x.new_tensor(STD))[:, None, None]
-    elif fill == 'noise': other = torch.randn(x.shape, generator=generator).to(x)
+    if fill == 'black': other = normalize(torch.zeros_like(x[:, :, :1, :1])).to(x.dtype)
+    elif fill == 'noise': other = mine(torch.randn(len(x)*world(), *x.shape[1:], generator=generator)).to(x, non_blocking=True)
     else: raise ValueError(f"fill is 'mean', 'black' or 'noise', not {fill!r}")
     return torch.where(z[:, None], x, other)

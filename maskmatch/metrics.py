@@ -6,17 +6,18 @@
 __all__ = ['AT_ONCE', 'MODES', 'confusion', 'iou', 'miou', 'predict', 'starts', 'cover', 'slide', 'middle', 'center',
            'batches_of_one_size', 'evaluating', 'ahead', 'opened_pair', 'predictions', 'evaluate']
 
-# %% ../nbs/12_metrics.ipynb #d9ec5964
+# %% ../nbs/12_metrics.ipynb #11247e16
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 import numpy as np
 import torch
 from torch import Tensor, nn
 from .data import Pictures
 from .multiscale import at_scale
 from .notation import BadInput, IGNORE, MEAN, normalize
+from .processes import rank, total, world
 
 # %% ../nbs/12_metrics.ipynb #cd8e36fb
 def confusion(
@@ -139,7 +140,7 @@ def opened_pair(pictures, i): # -> (3,H,W) uint8 and (H,W) uint8
     x, y = (torch.from_numpy(np.array(f(i))) for f in (pictures.image, pictures.label))
     return x.permute(2, 0, 1), y
 
-# %% ../nbs/12_metrics.ipynb #5a81f972
+# %% ../nbs/12_metrics.ipynb #29e073aa
 MODES = ('whole', 'slide', 'center')
 
 def predictions(
@@ -151,6 +152,7 @@ def predictions(
     mode:str='whole', # of `MODES`
     window:int=769, stride:int=512, # of `slide`
     crop:int=513, pad:int=0, # of `center`
+    part:tuple=(0, 1), # `(r, n)`: every n-th batch from the r-th on
 ): # yields (index, prediction (H,W) uint8, label (H,W) uint8), both on the device
     "What a network says of each picture, and the truth; it is in eval mode until the last one. Raises `BadInput` for a broken file."
     if mode not in MODES: raise BadInput(f"mode {mode}: unknown; choose one of {', '.join(MODES)}.")
@@ -159,12 +161,12 @@ def predictions(
     load = lambda index: (index, *map(torch.stack, zip(*(fit(*opened_pair(pictures, i)) for i in index))))
     groups = batches_of_one_size(pictures, lambda hw: max(1, batch//windows(hw)))
     with evaluating(net):
-        for index, x, y in ahead(load, groups):
+        for index, x, y in ahead(load, islice(groups, part[0], None, part[1])):
             x, y = x.to(device), y.to(device)
             p = slide(net, x, window, stride, batch, amp) if mode == 'slide' else predict(net, x, amp)
             yield from zip(index, p.argmax(1).byte(), y)
 
-# %% ../nbs/12_metrics.ipynb #c7650423
+# %% ../nbs/12_metrics.ipynb #9b46b0d2
 def evaluate(
     net:nn.Module, # (B,3,H,W) -> (B,C,h,w) logits, in any mode
     pictures:Pictures, # with masks
@@ -173,7 +175,7 @@ def evaluate(
     amp=None, # dtype of autocast or None
     **how, # `mode`, `window`, `stride`, `crop`, `pad` of `predictions`
 )->Tensor: # (C,C) int64 confusion matrix on the CPU
-    "The confusion matrix of a network's predictions, with the network in eval mode. Raises `BadInput` for a broken file."
+    "The confusion matrix of a network's predictions, with the network in eval mode; several processes share the pictures and all get the sum. Raises `BadInput` for a broken file."
     cm = torch.zeros(pictures.classes, pictures.classes, dtype=torch.int64, device=device)
-    for _, pred, label in predictions(net, pictures, device, batch, amp, **how): cm += confusion(pred, label, pictures.classes)
-    return cm.cpu()
+    for _, pred, label in predictions(net, pictures, device, batch, amp, part=(rank(), world()), **how): cm += confusion(pred, label, pictures.classes)
+    return total(cm).cpu()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cross_entropy', 'hard_bound', 'bands', 'PixelCE', 'ohem', 'Supervised']
 
-# %% ../nbs/03_supervised.ipynb #b288da34
+# %% ../nbs/03_supervised.ipynb #3e58ff1a
 from functools import partial
 import numpy as np
 import torch
@@ -13,17 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from .notation import BadInput, IGNORE
+from .processes import share, total, world
 
-# %% ../nbs/03_supervised.ipynb #5c21d87c
+# %% ../nbs/03_supervised.ipynb #4cd38344
 def cross_entropy(
     logits:Tensor, # (B,C,H,W) any float dtype
     label:Tensor, # (B,H,W) int64, ids 0..C-1 or `IGNORE`
 )->Tensor: # scalar float32
     "Eq. 1: mean over the batch's labelled pixels of `-log softmax(logits)[label]`; 0 if there is none."
-    total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction='sum')
-    return total / (label != IGNORE).sum().clamp_min(1)
+    summed = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction='sum')
+    return summed / share((label != IGNORE).sum())
 
-# %% ../nbs/03_supervised.ipynb #2cbb07cc
+# %% ../nbs/03_supervised.ipynb #81c3e29c
 def hard_bound(
     prob:Tensor, # (N,) float32 in [0,1]; NaN counts as beyond 1
     k:int, # at least 1; a tensor will do
@@ -34,7 +35,7 @@ def hard_bound(
     low, high = (torch.full((), b, dtype=torch.int32, device=prob.device) for b in bits)
     for _ in range((bits[1] - bits[0]).bit_length()):
         mid = (low + high) // 2
-        enough = (prob <= mid.view(torch.float32)).count_nonzero() >= k
+        enough = total((prob <= mid.view(torch.float32)).count_nonzero()) >= k
         low, high = torch.where(enough, low, mid + 1), torch.where(enough, mid, high)
     return high.view(torch.float32)
 
@@ -69,7 +70,7 @@ class PixelCE(torch.autograd.Function):
             out[k] = p.scatter_add_(1, y[k], -torch.ones_like(p[:, :1])).mul_(grad[k])    # softmax - 1(c = y)
         return out, None
 
-# %% ../nbs/03_supervised.ipynb #5e24bca4
+# %% ../nbs/03_supervised.ipynb #65521709
 def ohem(
     logits:Tensor, # (B,C,H,W) any float dtype
     label:Tensor, # (B,H,W) int64, ids 0..C-1 or `IGNORE`
@@ -79,9 +80,9 @@ def ohem(
     "Online hard example mining: the mean over hard pixels, or over the `min_kept` hardest if there are fewer; 0 if none has a label."
     ce = PixelCE.apply(logits, label)                                       # (B,H,W)
     prob = ce.detach().neg().exp_()                                         # (B,H,W), 1 at ignored pixels
-    easy = prob > hard_bound(prob, max(1, int(min_kept*prob.numel())), thresh)
+    easy = prob > hard_bound(prob, max(1, int(min_kept*prob.numel()*world())), thresh)
     keep = (label != IGNORE) & ~easy                                        # NaN is not easy
-    return torch.where(keep, ce, 0.).sum() / keep.count_nonzero().clamp_min(1)
+    return torch.where(keep, ce, 0.).sum() / share(keep.count_nonzero())
 
 # %% ../nbs/03_supervised.ipynb #4e45df2f
 class Supervised(nn.Module):

@@ -6,7 +6,7 @@
 __all__ = ['Crop', 'draw_crop', 'cut', 'last_row', 'valid_mask', 'gray', 'blend', 'shift_hue', 'gaussian_blur', 'draw_boxes',
            'box_mask', 'cutmix', 'Strong', 'draw_strong', 'recolour']
 
-# %% ../nbs/02_views.ipynb #369b6da6
+# %% ../nbs/02_views.ipynb #21276b66
 import math
 from typing import NamedTuple
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from .processes import neighbour
 
 # %% ../nbs/02_views.ipynb #14ca1e07
 class Crop(NamedTuple):
@@ -76,12 +77,13 @@ def valid_mask(
     m[:crop.kept[0], :crop.kept[1]] = True
     return m[:, ::-1].copy() if crop.flip else m
 
-# %% ../nbs/02_views.ipynb #c713fb45
+# %% ../nbs/02_views.ipynb #e10244e3
 def gray(
     x:Tensor, # (B,3,H,W)
 )->Tensor: # (B,1,H,W)
     "Luma, ITU-R 601."
-    return (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    r, g, b = x.split(1, 1)
+    return 0.299*r + 0.587*g + 0.114*b
 
 def blend(
     x:Tensor, y:Tensor, # images in [0,1], broadcast against each other
@@ -90,7 +92,7 @@ def blend(
     "`a x + (1-a) y`: brightness, contrast and saturation are this with three choices of y."
     return (a*x + (1 - a)*y).clamp(0, 1)
 
-# %% ../nbs/02_views.ipynb #ec1916ca
+# %% ../nbs/02_views.ipynb #a51db347
 def shift_hue(
     x:Tensor, # (B,3,H,W) RGB in [0,1]
     turn:Tensor, # (B,1,1,1) in turns: 0.5 is the opposite colour
@@ -100,7 +102,7 @@ def shift_hue(
     r, g, b = x.split(1, 1)
     d = (v - low).clamp_min(1e-8)
     h = torch.where(v == r, (g - b)/d, torch.where(v == g, 2 + (b - r)/d, 4 + (r - g)/d)) + 6*turn
-    k = (x.new_tensor([5., 3., 1.])[:, None, None] + h) % 6
+    k = (torch.arange(5, 0, -2, device=x.device)[:, None, None] + h) % 6
     return v - (v - low) * torch.minimum(k, 4 - k).clamp(0, 1)
 
 # %% ../nbs/02_views.ipynb #79a4662b
@@ -150,13 +152,13 @@ def box_mask(
     top, left, bottom, right = box[:, :, None, None].unbind(1)                                 # (B,1,1) each
     return (top <= y[:, None]) & (y[:, None] < bottom) & (left <= x) & (x < right)
 
-# %% ../nbs/02_views.ipynb #6c54bb7b
+# %% ../nbs/02_views.ipynb #2b110d12
 def cutmix(
     x:Tensor, # (B,H,W) or (B,C,H,W): image, pseudo-label, confidence or valid mask
     mask:Tensor, # (B,H,W) bool from `box_mask`
 )->Tensor: # like x
     "Inside its box, each sample shows its neighbour in the batch."
-    return torch.where(mask[:, None] if x.dim() == 4 else mask, x.roll(1, 0), x)
+    return torch.where(mask[:, None] if x.dim() == 4 else mask, neighbour(x), x)
 
 # %% ../nbs/02_views.ipynb #5e804a3a
 class Strong(NamedTuple):
@@ -187,13 +189,13 @@ def draw_strong(
     blur = (sigma[0] + U(B)*(sigma[1] - sigma[0])) * (U(B) < blur_p)
     return Strong(order, factor, U(B) < gray_p, blur, draw_boxes(B, hw, generator, cutmix_p))
 
-# %% ../nbs/02_views.ipynb #d8d65f21
+# %% ../nbs/02_views.ipynb #5502c98c
 def recolour(
     x:Tensor, # (B,3,H,W) in [0,1]
     s:Strong,
 )->Tensor: # (B,3,H,W) in [0,1]
     "The colour half of A_s: jitter, grayscale and blur, each sample with its own numbers."
-    f, gr, sigma = (v.to(x.device) for v in (s.factor.T[..., None, None, None], s.gray[:, None, None, None], s.sigma))
+    f, gr, sigma = (v.to(x.device, non_blocking=True) for v in (s.factor.T[..., None, None, None], s.gray[:, None, None, None], s.sigma))
     for op in s.order:
         if op == 0: x = blend(x, x.new_zeros(()), f[0])
         if op == 1: x = blend(x, gray(x).mean((2, 3), keepdim=True), f[1])

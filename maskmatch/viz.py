@@ -128,10 +128,10 @@ class explore:
         display(Shown(png(fig)))
         if note: print(note)
 
-# %% ../nbs/18_viz.ipynb #97151c74
+# %% ../nbs/18_viz.ipynb #8b2114e0
 def draw_curves(
     rows:list, # of dicts: `step` and numbers
-    skip=('step', 'lr', 'pairs_per_s'), # columns that get no panel
+    skip=('step', 'lr'), # columns that get no panel
 )->Figure:
     "Every column of a log against the step."
     names = [k for k in dict.fromkeys(itertools.chain(*rows)) if k not in skip]

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Pseudo', 'pseudo_label', 'selected', 'masked_mean', 'consistency', 'WeakToStrong']
 
-# %% ../nbs/05_weak_to_strong.ipynb #e4c5fbd3
+# %% ../nbs/05_weak_to_strong.ipynb #4672977a
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from .processes import share
 from .views import cutmix
 
 # %% ../nbs/05_weak_to_strong.ipynb #0d62d0ee
@@ -42,7 +43,7 @@ def selected(
     "The indicator of Eq. 3: trusted pixels, strictly above the threshold and not padding."
     return (pseudo.confidence > tau) & pseudo.valid
 
-# %% ../nbs/05_weak_to_strong.ipynb #535abed1
+# %% ../nbs/05_weak_to_strong.ipynb #3acff43f
 def masked_mean(
     value:Tensor, # (B,H,W)
     keep:Tensor, # (B,H,W) bool, pixels of the numerator
@@ -52,7 +53,7 @@ def masked_mean(
     "The two ways to average a map over the pixels that are kept. Nothing kept gives 0, not 0/0. ValueError for another `norm`."
     total = torch.where(keep, value, 0.).sum((1, 2))                             # (B,)
     if norm == 'kept': return (total / keep.sum((1, 2)).clamp_min(1)).mean()
-    if norm == 'valid': return total.sum() / valid.sum().clamp_min(1)
+    if norm == 'valid': return total.sum() / share(valid.sum())
     raise ValueError(f"norm is 'kept' or 'valid', not {norm!r}")
 
 # %% ../nbs/05_weak_to_strong.ipynb #f0d17941

@@ -20,7 +20,8 @@ published = pytest.mark.skipif(not SPLITS.exists(), reason='the published lists 
 MINI = '--size 129 --device cpu --weights none --workers 0 --every 1 --evals 1'.split()
 
 
-def command(name, *args, module='train', env={}):
+def command(name, *args, module=None, env={}):
+    module = module or dict(maskmatch_eval='scores').get(name, 'train')
     code = f"import sys; from maskmatch.{module} import {name}; sys.argv[0] = '{name}'; {name}()"
     return subprocess.run([sys.executable, '-c', code, *map(str, args)], env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='2') | env, capture_output=True, text=True)
 
@@ -208,7 +209,11 @@ def test_preset_errors(tmp_path):
 # -- benchmarks run -----------------------------------------------------------------------------------------------------------
 
 def test_benchmarks_run(tmp_path):
-    said = ok(command('maskmatch_bench', '--quick', '--device', 'cpu', '--json', tmp_path/'b.json', module='bench'))
-    rows = json.loads((tmp_path/'b.json').read_text())
-    assert 'ratio' in said and rows
-    refused(command('maskmatch_bench', '--repeats', '0', module='bench'), '--repeats')
+    said = ok(command('maskmatch_bench', '--quick', '--device', 'cpu', '--json', tmp_path/'b.json', module='bench_step'))
+    rows = json.loads((tmp_path/'b.json').read_text())['rows']
+    assert 'ratio' in said and list(rows) == ['loader', 'ohem', 'windows', 'boundary', 'step', 'growth']
+    ladder, memory = ([r for r in rows['step'] if key in r] for key in ('pairs_per_s', 'differs'))
+    assert len(ladder) >= 5 and all(r['pairs_per_s'] > 0 and r['tflops'] > 0 and r['share'] > 0 and 'above' in r for r in ladder)
+    assert len(memory) == 3 and all('above' in r and r['differs'] <= 1e-5 and r['losses'][0] > 0 for r in memory)
+    refused(command('maskmatch_bench', '--repeats', '0', module='bench_step'), '--repeats')
+    refused(command('maskmatch_bench', '--step', '--batch', '0', module='bench_step'), '--batch')

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs').glob('[!_]*.ipynb'))
 MODULES = sorted(p for p in (ROOT/'maskmatch').glob('[!_]*.py'))
-METHOD = ['notation', 'shapes', 'views', 'supervised', 'teacher', 'weak_to_strong', 'masking', 'lcr', 'multiscale', 'objective']
+METHOD = ['notation', 'processes', 'shapes', 'views', 'supervised', 'teacher', 'weak_to_strong', 'masking', 'lcr', 'multiscale', 'objective']
 
 
 def cells(nb): return json.loads(nb.read_text(encoding='utf-8'))['cells']

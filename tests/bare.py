@@ -1,0 +1,79 @@
+"An environment that holds the package, what it requires and a kernel, made of the packages of this one; and notebooks run in it."
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from configparser import ConfigParser
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def settings():
+    parser = ConfigParser(delimiters=['='])
+    parser.read(ROOT/'settings.ini', encoding='utf-8')
+    return parser['DEFAULT']
+
+
+def closure(requirements):
+    "The installed distributions, by name, that pip would install for these."
+    found, seen, todo = {}, set(), [Requirement(r) for r in requirements]
+    while todo:
+        r = todo.pop()
+        for extra in {'', *r.extras}:
+            if (canonicalize_name(r.name), extra) in seen: continue
+            seen.add((canonicalize_name(r.name), extra))
+            dist = found[canonicalize_name(r.name)] = metadata.distribution(r.name)
+            wants = map(Requirement, dist.requires or [])
+            todo += [w for w in wants if w.marker is None and not extra or w.marker and w.marker.evaluate(dict(extra=extra))]
+    return found
+
+
+def link(dists, site):
+    "Their files into a folder, by reference; a folder as a whole, unless others have files in it too."
+    owners = {}
+    for d in metadata.distributions():
+        for f in d.files or (): owners.setdefault(f.parts[0], set()).add(canonicalize_name(d.name))
+    for d in dists.values():
+        for f in d.files:
+            part = Path(f.parts[0]) if owners[f.parts[0]] <= dists.keys() else Path(f)
+            if '..' in part.parts or '__pycache__' in part.parts or (site/part).is_symlink(): continue
+            (site/part).parent.mkdir(parents=True, exist_ok=True)
+            (site/part).symlink_to(d.locate_file(part))
+
+
+def build(folder):
+    "Such an environment in a folder; returns its Python."
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder/'env'], check=True)
+    python = folder/'env'/('Scripts' if os.name == 'nt' else 'bin')/'python'
+    site = Path(subprocess.check_output([python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'], text=True).strip())
+    link(closure([*settings()['requirements'].split(), 'ipykernel']), site)
+    for name in ('maskmatch', 'settings.ini', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CONTRIBUTING.md', 'CITATION.cff'):
+        (shutil.copytree if (ROOT/name).is_dir() else shutil.copy)(ROOT/name, folder/'tree'/name)
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', site, folder/'tree'], check=True)
+    return python
+
+
+def run(path, python, folder):
+    "Every code cell of a notebook in a kernel of that Python, in an empty folder: seconds, what was printed, the error, and the files left behind."
+    folder.mkdir(parents=True)
+    spec = folder.with_suffix('.kernels')/'it'
+    spec.mkdir(parents=True)
+    (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), '-m', 'ipykernel_launcher', '-f', '{connection_file}'], display_name='it', language='python')))
+    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'MPLBACKEND')} | dict(OMP_NUM_THREADS='1', PYTHONNOUSERSITE='1')
+    nb, km = nbformat.read(path, 4), AsyncKernelManager(kernel_name='it', kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(spec.parent)]))
+    start, error = time.monotonic(), None
+    try: NotebookClient(nb, km=km, timeout=300, resources=dict(metadata=dict(path=str(folder)))).execute(env=env)
+    except Exception as e: error = str(e)
+    said = ''.join(o.get('text', '') for c in nb.cells if c.cell_type == 'code' for o in c.outputs)
+    return SimpleNamespace(seconds=time.monotonic() - start, said=said, error=error, left=[p.name for p in folder.iterdir()])

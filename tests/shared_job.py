@@ -1,0 +1,34 @@
+"One training by Python, alone or under torchrun: what it comes to goes into a file. Arguments: JSON of what to do, file."
+import json
+import sys
+import torch
+from torch import nn
+from maskmatch.datasets import shapes
+from maskmatch.learner import Learner
+from maskmatch.metrics import evaluate
+from maskmatch.model import make_model
+from maskmatch.objective import METHODS
+from maskmatch.processes import joined, rank, world
+from maskmatch.splits import partition
+
+todo, out = json.loads(sys.argv[1]), sys.argv[2]
+
+
+def grouped(net): # BatchNorm sees the pictures of its own process; GroupNorm sees one picture
+    for m in net.modules():
+        for name, child in m.named_children():
+            if isinstance(child, nn.BatchNorm2d): setattr(m, name, nn.GroupNorm(1, child.num_features))
+    return net
+
+
+with joined('cpu'):
+    torch.set_num_threads(1)
+    data = partition(shapes(train=40, val=37), '12')
+    net = make_model('small', 6)
+    L = Learner(net if todo.get('bn') else grouped(net), METHODS[todo['method']](p=8, **todo.get('terms', {})), data, size=32, batch=4, steps=20, lr=.01, watch=True,
+                **todo.get('options', {}))
+    if 'start' in todo: L.load_state(torch.load(todo['start'], weights_only=True))
+    rows = list(L.fit(5, stop=lambda: L.t == todo.get('stop')))
+    cm = evaluate(make_model('small', 6, seed=5), data.val, batch=4)
+    same = evaluate(L.teacher, data.val)
+    if rank() == 0: torch.save(dict(state=L.state(), rows=rows, cm=cm, teacher=same, world=world()), out)

@@ -1,0 +1,112 @@
+"Two processes with half a batch each do what one does with the whole: by PyTorch's launcher, over gloo, on the CPU."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+TINY = ['--steps', '60', '--every', '1', '--save', '0', '--batch', '4', '--size', '32', '--evals', '2', '--device', 'cpu']
+
+
+def job(n, file, **todo):
+    args = [str(ROOT/'tests'/'shared_job.py'), json.dumps(todo), str(file)]
+    p = subprocess.run([*TORCHRUN, *args] if n == 2 else [sys.executable, *args], env=ENV, capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+    done = torch.load(file, weights_only=True)
+    assert done['world'] == n
+    return done
+
+
+def apart(a, b): # largest difference of weights, teacher and log
+    tensors = lambda s: [*s['student'].values(), *s['teacher'].values()]
+    momentum = lambda s: torch.cat([v['momentum_buffer'].flatten() for v in s['opt']['state'].values()])
+    gap = max((x.double() - y.double()).abs().max().item() for x, y in zip(tensors(a['state']), tensors(b['state']), strict=True))
+    m, n = momentum(a['state']), momentum(b['state'])
+    assert [r.keys() for r in a['rows']] == [r.keys() for r in b['rows']]
+    assert (m - n).abs().max() < 1e-3*m.abs().max()                                      # a gradient is a sum of many small numbers
+    return max([gap, *(abs(r[k] - q[k]) for r, q in zip(a['rows'], b['rows']) for k in r)])
+
+
+@pytest.mark.parametrize('todo', [dict(method='maskmatch', terms=dict(tau=.2)), dict(method='maskmatch', terms=dict(tau=.2, norm='valid', loss='ohem', sampler='block', min_kept=.3), options=dict(accumulate=2)),
+                                  dict(method='meanteacher')], ids=lambda t: ' '.join([t['method'], *t.get('terms', {})]))
+def test_two_processes_are_one(todo, tmp_path):
+    one, two = (job(n, tmp_path/str(n), **todo) for n in (1, 2))
+    assert apart(one, two) <= 1e-5 and len(one['rows']) == 4
+    assert todo['method'] != 'maskmatch' or one['rows'][-1]['kept'] > .05                # the unlabelled losses had something to say
+    assert torch.equal(one['cm'], two['cm']) and one['cm'].sum() == 37*64*64
+
+
+def test_two_begin_and_one_goes_on(tmp_path):
+    todo = dict(method='maskmatch', terms=dict(tau=.2))
+    whole = job(1, tmp_path/'whole', **todo)
+    half = job(2, tmp_path/'half', stop=7, **todo)                                       # between two rows of the log
+    assert half['state']['t'] == 7
+    torch.save(half['state'], tmp_path/'state')
+    rest = job(1, tmp_path/'rest', start=str(tmp_path/'state'), **todo)
+    assert apart(dict(state=whole['state'], rows=whole['rows'][1:]), rest) <= 1e-5
+
+
+def test_batchnorm_keeps_one_network(tmp_path):
+    "Each process normalises with its own pictures, yet weights and running statistics stay the same everywhere: teachers evaluated in shards agree with the one in the file."
+    two = job(2, tmp_path/'two', method='maskmatch', bn=True)
+    one = job(1, tmp_path/'one', method='maskmatch', bn=True, start=save(two['state'], tmp_path), stop=20)
+    assert torch.equal(one['teacher'], two['teacher'])
+
+
+def save(state, folder):
+    torch.save(state, folder/'state')
+    return str(folder/'state')
+
+
+# -- the command --------------------------------------------------------------------------------------------------------------
+
+def begin(*args): return subprocess.Popen([*TORCHRUN, '-m', 'maskmatch.train', *map(str, args)], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(p, word):
+    for said in p.stdout:
+        if word in said: return said
+    raise AssertionError(p.stderr.read())
+
+
+def alone(*args): return subprocess.run([sys.executable, '-m', 'maskmatch.train', *map(str, args)], env=ENV, capture_output=True, text=True)
+
+
+def workers(p): # the launcher's children
+    return [int(c) for c in Path(f'/proc/{p.pid}/task/{p.pid}/children').read_text().split() if b'maskmatch.train' in Path(f'/proc/{c}/cmdline').read_bytes()]
+
+
+def test_a_process_that_dies_ends_the_job_and_another_number_goes_on(tmp_path):
+    p = begin(*TINY, '--out', tmp_path/'r')
+    assert ', 2 processes, ' in until(p, 'labelled and')
+    until(p, 'step 3 ')
+    ranks = {c: Path(f'/proc/{c}/environ').read_bytes() for c in workers(p)}
+    assert len(ranks) == 2
+    os.kill(next(c for c, env in ranks.items() if b'\0RANK=1\0' in b'\0' + env), signal.SIGKILL)
+    out, err = p.communicate(timeout=120)
+    assert p.returncode != 0 and 'SIGKILL' in err
+    assert not any(Path(f'/proc/{c}').exists() for c in ranks)
+    q = alone('--out', tmp_path/'r')                                                     # one process, same batch
+    assert q.returncode == 0 and 'continues at step' in q.stdout and (tmp_path/'r'/'metrics.json').exists(), q.stderr
+
+
+def test_stopped_together(tmp_path):
+    p = begin(*TINY, '--steps', '4000', '--save', '10', '--out', tmp_path/'r')
+    until(p, 'step 3 ')
+    os.kill(p.pid, signal.SIGTERM)                                                       # the launcher hands it on
+    out, err = p.communicate(timeout=120)
+    assert p.returncode != 0 and f"maskmatch_train --out {tmp_path/'r'} goes on from there." in out, (out, err)
+    assert torch.load(tmp_path/'r'/'last.pt', weights_only=True)['t'] >= 3
+
+
+def test_a_batch_that_cannot_be_shared(tmp_path):
+    p = begin(*TINY, '--batch', '3', '--out', tmp_path/'r')
+    out, err = p.communicate(timeout=120)
+    assert p.returncode != 0 and '--batch 3: 2 processes share a batch; give a multiple of 2.' in err
