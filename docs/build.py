@@ -62,8 +62,9 @@ def process(tree):
     shutil.copytree(ROOT/'maskmatch', tree/'maskmatch', ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('settings.ini', 'pyproject.toml'): shutil.copy(ROOT/name, tree)
     (tree/'nbs').mkdir()
-    for p in [*notebooks(), *(ROOT/'nbs').glob('*.yml'), *(ROOT/'nbs').glob('*.css'), *(ROOT/'nbs').glob('*.md')]: shutil.copy(p, tree/'nbs')
+    for p in [*notebooks(), *(ROOT/'nbs').glob('*.yml'), *(ROOT/'nbs').glob('*.css'), *(ROOT/'nbs').glob('*.svg'), *(ROOT/'nbs').glob('*.md')]: shutil.copy(p, tree/'nbs')
     os.chdir(tree)
+    sys.path.insert(0, str(tree))                               # the package as it is here, installed or not
     from nbdev.config import get_config
     from nbdev.doclinks import _build_modidx
     from nbdev.quarto import refresh_quarto_yml
@@ -98,12 +99,34 @@ def rename(folder, cfg):
     for p in [folder/'_quarto.yml', folder/'sidebar.yml', *folder.glob('*.md')]: p.write_text(links(p.read_text(encoding='utf-8')), encoding='utf-8')
 
 
+def coloured(page, own):
+    "Each symbol of `viz.SYMBOLS` in its colour, in equations and in code. A lone p is the side of a patch only where masks are the subject."
+    from maskmatch.viz import SYMBOLS
+    latex = {tex: colour for _, (tex, colour) in sorted(SYMBOLS.items(), key=lambda kv: -len(kv[1][0])) if tex.startswith('\\') or own}
+    words = re.compile(r'\b(' + '|'.join(k for k in SYMBOLS if len(k) > 1 or own) + r')\b')
+    tokens = re.compile('|'.join(re.escape(t) + ('(?![A-Za-z])' if t[-1].isalpha() else '') if t[0] == '\\' else rf'(?<![\\A-Za-z_{{^]){t}(?![A-Za-z_^(])' for t in latex))
+    text = lambda html, f: re.sub(r'(^|>)([^<]+)', lambda m: m[1] + f(m[2]), html)
+    paint = lambda m: f'<span style="{style(SYMBOLS[m[0]][1])}">{m[0]}</span>'
+    style = lambda c: f'color:{c};color:color-mix(in srgb,{c} 75%,currentColor)'
+    page = re.sub(r'(<span class="math [^>]*>)(.*?)(</span>)', lambda m: m[1] + tokens.sub(lambda t: f'{{\\textcolor{{{latex[t[0]]}}}{{{t[0]}}}}}', m[2]) + m[3], page, flags=re.S)
+    return re.sub(r'(<code[^>]*>)(.*?)(</code>)', lambda m: m[1] + text(m[2], lambda s: words.sub(paint, s)) + m[3], page, flags=re.S)
+
+
+def anchored(pages): # name -> html; nbdev links `Class.method` to a heading that only `show_doc` of the method would make: then to the page
+    ids = {name: set(re.findall(r' id="([^"]+)"', html)) for name, html in pages.items()}
+    link = lambda m: m[0] if m[2] in ids[m[1]] else f'<a href="{m[1]}"'
+    return {name: re.sub(r'<a href="([\w.]+\.html)#([^"]+)"(?=[^>]*><code)', lambda m: link(m) if m[1] in ids else m[0], html) for name, html in pages.items()}
+
+
 def render(folder):
     "smalldocs' pages. Refuses broken links and whatever it does not understand."
     from smalldocs import layout, site
     layout.KATEX = 'site_libs/katex'
     built = site.build(folder, quiet=True)
     if unknown := [w for w in built.warnings if not re.search('format commonmark|keep-md', w)]: raise Refused('; '.join(unknown))
+    for p in built.out.glob('site_libs/themes/*.css'): p.write_text(re.sub(r'@import ?(url\()?["\']?https?:[^;]*;', '', p.read_text(encoding='utf-8')), encoding='utf-8')
+    for name, html in anchored({p.name: p.read_text(encoding='utf-8') for p in built.out.glob('*.html')}).items():
+        (built.out/name).write_text(coloured(html, name in ('masking.html', 'lcr.html')), encoding='utf-8')
     (built.out/'sitemap.xml').write_text(re.sub(r'\s*<lastmod>.*?</lastmod>', '', (built.out/'sitemap.xml').read_text()))
     return built.out
 

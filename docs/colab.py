@@ -12,7 +12,7 @@ def cell():
     parser = ConfigParser(delimiters=['='])
     parser.read(ROOT/'settings.ini', encoding='utf-8')
     cfg = parser['DEFAULT']
-    return f"{START}{cfg['lib_name']}'): %pip install -q git+{cfg['git_url'].rstrip('/')}"
+    return f"{START}{cfg['lib_name']}'):\n    %pip install -q git+{cfg['git_url'].rstrip('/')}"
 
 
 def put(nb):

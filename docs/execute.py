@@ -1,7 +1,8 @@
 """Run notebooks and store their outputs: `python docs/execute.py [NOTEBOOK ...]`, all of nbs/ by default.
 
 Cells are run under the rules of `nbdev_test` (`tst_flags` of settings.ini and `eval: false` are skipped), one process a notebook,
-and the result is cleaned, so that running twice stores the same bytes. Exits with 1 if a cell fails; that notebook stays as it was."""
+and the result is cleaned, so that running twice stores the same bytes. What a cell marked `#| measured` prints (times, memory) is another
+thing each time and is not stored. Exits with 1 if a cell fails; that notebook stays as it was."""
 import base64
 import io
 import os
@@ -41,6 +42,7 @@ def run(path):
         if i in skip: continue
         shell.cell(cell)
         small(cell)
+        if 'measured' in marked[i]: cell.outputs = []
         if shell.exc: sys.exit(f'{path.name}, cell {i}:\n{shell.prettytb(fname=path)}')
     clean_nb(nb)
     write_nb(nb, path)

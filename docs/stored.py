@@ -15,7 +15,7 @@ from table import machine
 
 RUNS, STORED = Path('runs')/'stored', Path(__file__).resolve().parent.parent/'maskmatch'/'stored'
 SHORT = ['--steps', '600', '--every', '20', '--evals', '10']
-POINTS = dict(lambda1=(0, 0.25, 4), lambda2=(0, 0.25, 4), tau=(0, 0.7, 0.98))          # each away from lambda1 = lambda2 = 1, tau = 0.9
+POINTS = dict(lambda1=(0, 4), lambda2=(0, 4), tau=(0, 0.7, 0.98))          # each away from lambda1 = lambda2 = 1, tau = 0.9
 SWEEP = {'sweep': SHORT} | {f'sweep-{k}-{v}': [*SHORT, f'--{k}', str(v)] for k, values in POINTS.items() for v in values}
 PLAN = {'shapes': []} | SWEEP
 CHECKPOINTS = dict(shapes=('shapes', ('teacher', 'student')), early=('sweep', ('teacher',)))   # file -> run, networks

@@ -63,7 +63,7 @@ def collect(name):
                               best=m['best']['miou'], best_step=m['best']['step'], kept=m['pseudo']['kept'], accuracy=m['pseudo']['accuracy'], seconds=m['seconds'], pairs_per_s=m['pairs_per_s']))
         v = [m['teacher']['miou'] for m in ms.values()]
         spread = f" ± {statistics.stdev(v):.1f}" if len(v) > 1 else ''
-        table.append([row, ' '.join(options) or '(default)', f"{statistics.mean(v):.1f}{spread}", *[' / '.join(f'{x:.1f}' for x in v)][:len(plan['seeds']) - 1], ' / '.join(f"{m['best']['miou']:.1f}" for m in ms.values())])
+        table.append([row, f"`{' '.join(options)}`" if options else '(default)', f"{statistics.mean(v):.1f}{spread}", *[' / '.join(f'{x:.1f}' for x in v)][:len(plan['seeds']) - 1], ' / '.join(f"{m['best']['miou']:.1f}" for m in ms.values())])
     with open(RESULTS/f'{name}.csv', 'w', newline='') as f:
         w = csv.DictWriter(f, list(lines[0]), lineterminator='\n')
         w.writeheader(), w.writerows(lines)

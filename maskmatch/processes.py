@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# %% ../nbs/00b_processes.ipynb #65b1ea27
+# %% ../nbs/00b_processes.ipynb #32bee312
 def world()->int:
     "Processes that share a batch; 1 where `torchrun` started none."
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -31,6 +31,7 @@ def joined(
         if device == 'cuda': torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
         dist.init_process_group('cpu:gloo,cuda:nccl' if device == 'cuda' else 'gloo')
         yield
+        dist.barrier()                                          # no one leaves while another still works
         dist.destroy_process_group()                            # after an error the process ends, and with it the group
 
 # %% ../nbs/00b_processes.ipynb #20502db7

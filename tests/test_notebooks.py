@@ -12,6 +12,7 @@ import bare
 from bare import ROOT
 
 sys.path.insert(0, str(ROOT/'docs'))
+pytestmark = pytest.mark.xdist_group('notebooks')            # one environment for all
 NOTEBOOKS = sorted((ROOT/'nbs').glob('[!_]*.ipynb'))
 SKIPS = re.compile(r"No module named '([\w.]+)': the cells? that needs? it (?:is|are) skipped")
 

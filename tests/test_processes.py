@@ -17,7 +17,9 @@ TINY = ['--steps', '60', '--every', '1', '--save', '0', '--batch', '4', '--size'
 
 def job(n, file, **todo):
     args = [str(ROOT/'tests'/'shared_job.py'), json.dumps(todo), str(file)]
-    p = subprocess.run([*TORCHRUN, *args] if n == 2 else [sys.executable, *args], env=ENV, capture_output=True, text=True)
+    for _ in range(2):
+        p = subprocess.run([*TORCHRUN, *args] if n == 2 else [sys.executable, *args], env=ENV, capture_output=True, text=True)
+        if 'terminate called without an active exception' not in p.stderr: break       # gloo's threads at the interpreter's end, once in hundreds: pytorch/pytorch#179291
     assert p.returncode == 0, p.stderr
     done = torch.load(file, weights_only=True)
     assert done['world'] == n

@@ -1,6 +1,7 @@
 "What keeps the house in order: notebooks and modules in sync, clean, small, and imports in one direction."
 import ast
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 import pytest
 
+pytestmark = pytest.mark.xdist_group('structure')
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs').glob('[!_]*.ipynb'))
 MODULES = sorted(p for p in (ROOT/'maskmatch').glob('[!_]*.py'))
@@ -58,6 +60,24 @@ def test_outputs_are_stored(nb):
     code = [c for c in cells(nb) if c['cell_type'] == 'code']
     assert any('text/html' in o.get('data', {}) and 'type="range"' in ''.join(o['data']['text/html']) for c in code for o in c['outputs']), \
         f'{nb.name}: no interactive figure is stored; run python docs/execute.py {nb.name}'
+
+
+def test_sidebar_lists_every_page():
+    sidebar = (ROOT/'nbs'/'sidebar.yml').read_text()
+    assert sorted(re.findall(r'[\w.]+\.(?:ipynb|md)', sidebar)) == sorted(p.name for p in [*NOTEBOOKS, *(ROOT/'nbs').glob('*.md')])
+    for text, name in re.findall(r'text: "(.*)", href: (\w+\.ipynb)', sidebar):
+        assert text == f"{name.split('_')[0]} {''.join(cells(ROOT/'nbs'/name)[0]['source']).splitlines()[0][2:]}"
+
+
+@pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
+def test_imports_stand_in_cells_of_their_own(nb):
+    "The docs' builder runs the cells that import, without the others."
+    for c in cells(nb):
+        source = ''.join(c['source'])
+        if c['cell_type'] != 'code' or source.startswith('#| export') or '%' in source: continue
+        body = ast.parse(source).body
+        if any(isinstance(n, (ast.Import, ast.ImportFrom)) for top in body for n in ast.walk(top)):
+            assert all(isinstance(n, (ast.Import, ast.ImportFrom, ast.Try)) for n in body), f'{nb.name}: {source}'
 
 
 def test_exported_cells_are_short():

@@ -1,0 +1,147 @@
+"The rendered site, in a real browser: every page, link, equation and figure, on a wide and on a narrow screen."
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+import pytest
+from browser import chromium, complaints, requests, screen, served
+
+pytestmark = pytest.mark.xdist_group('site')                  # one build, one browser
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ['index', 'results'] + [re.sub(r'^\d+[a-zA-Z0-9]*_', '', p.stem) for p in sorted((ROOT/'nbs').glob('[!_]*.ipynb')) if p.stem != 'index']
+
+
+def build(root, *args): return subprocess.run([sys.executable, str(root/'docs'/'build.py'), *map(str, args)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('site')/'_docs'
+    p = build(ROOT, folder)
+    if 'npm could not' in p.stderr and not os.environ.get('CI'): pytest.skip(p.stderr)
+    assert p.returncode == 0, p.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope='module')
+def browser():
+    with chromium() as driver: yield driver
+
+
+@pytest.fixture(scope='module')
+def address(site):
+    with served(site) as base: yield base
+
+
+PAGE = '''const raw = [], walk = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+while (walk.nextNode()) { const n = walk.currentNode;
+  if (!n.parentElement.closest("pre, code, script, style, .katex") && /\\\\tag|\\\\\\(|\\\\\\[|\\$[^$\\n]+\\$/.test(n.data)) raw.push(n.data); }
+return {raw, wide: document.documentElement.scrollWidth - window.innerWidth, bad: document.querySelectorAll(".katex-error").length,
+  undrawn: [...document.querySelectorAll(".math")].filter(e => !e.querySelector(".katex")).length,
+  blank: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 80)),
+  figures: document.querySelectorAll(".explore").length}'''
+LINKS = 'return [[...document.querySelectorAll("a[href]")].map(a => a.href), [...document.querySelectorAll("[id]")].map(e => e.id)]'
+SEEN = '''const r = arguments[0]; return [...r.querySelectorAll("img")].map(i => i.src).concat([...r.querySelectorAll("canvas")].map(c => c.toDataURL()))
+  .concat([...r.querySelectorAll("p, output")].map(e => e.textContent)).join()'''
+
+
+def drawn(driver): # every equation is there, every picture decoded
+    from selenium.webdriver.support.ui import WebDriverWait
+    done = 'return document.readyState == "complete" && [...document.images].every(i => i.complete) && [...document.querySelectorAll(".math")].every(e => e.querySelector(".katex"))'
+    WebDriverWait(driver, 20, poll_frequency=.05).until(lambda d: d.execute_script(done))
+
+
+@pytest.mark.parametrize('width', [1280, 390])
+def test_every_page(width, browser, address, site):
+    "No complaint in the console, nothing asked of another host, equations drawn, no page wider than the screen, no link into nothing."
+    assert {p.stem for p in site.glob('*.html')} == set(PAGES)
+    screen(browser, width)
+    links, ids, wrong, figures = {}, {}, [], 0
+    for page in PAGES:
+        complaints(browser), requests(browser)
+        browser.get(address + page + '.html')
+        drawn(browser)
+        said = browser.execute_script(PAGE)
+        figures += said.pop('figures')
+        foreign = [u for u in requests(browser) if not u.startswith((address, 'data:', 'blob:'))]
+        loud = complaints(browser)
+        if any(v for k, v in said.items() if k != 'wide') or said['wide'] > 0 or foreign or loud: wrong.append((page, said, foreign, loud))
+        links[page], ids[page] = browser.execute_script(LINKS)
+    assert not wrong, '\n'.join(map(str, wrong))
+    assert figures > 60
+    dead = []
+    for page, hrefs in links.items():
+        for href in {h for h in hrefs if h.startswith(address)}:
+            to, anchor = urldefrag(href.removeprefix(address))
+            name = to.removesuffix('.html') or 'index'
+            if not (site/(to or 'index.html')).is_file() or (anchor and name in ids and unquote(anchor) not in ids[name]): dead.append((page, href))
+    assert not dead
+
+
+@pytest.mark.parametrize('width', [1280, 390])
+def test_every_figure_moves(width, browser, address):
+    "Each slider of each figure, dragged with the mouse and moved by a key, changes what is seen."
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+    screen(browser, width)
+    stuck, moved = [], 0
+    for page in PAGES:
+        browser.get(address + page + '.html')
+        figures = browser.find_elements(By.CSS_SELECTOR, '.explore')
+        if figures: drawn(browser)
+        for i, figure in enumerate(figures):
+            seen = lambda: browser.execute_script(SEEN, figure)
+            for j, slider in enumerate(figure.find_elements(By.CSS_SELECTOR, 'input[type=range]')):
+                browser.execute_script('arguments[0].scrollIntoView({block: "center", behavior: "instant"})', slider)
+                low, high, at = (float(slider.get_attribute(k)) for k in ('min', 'max', 'value'))
+                if low == high: continue
+                w, share, before = slider.rect['width'] - 18, (at - low)/(high - low), seen()
+                to = -.45 if share > .5 else .45
+                drag = ActionChains(browser, duration=20).move_to_element_with_offset(slider, int((share - .5)*w), 0).click_and_hold().move_to_element_with_offset(slider, int(to*w), 0).release()
+                drag.perform()
+                dragged = seen()
+                slider.send_keys(Keys.ARROW_LEFT if to > 0 else Keys.ARROW_RIGHT)
+                keyed, moved = seen(), moved + 1
+                if before == dragged or dragged == keyed: stuck.append((page, i, j, 'mouse' if before == dragged else 'key'))
+    assert not stuck and moved > 90
+
+
+def test_search_finds_a_word(browser, address):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+    screen(browser, 1280)
+    browser.get(address + 'index.html')
+    browser.find_element(By.CSS_SELECTOR, 'input[type=search]').send_keys('pseudo-label')
+    WebDriverWait(browser, 10, poll_frequency=.05).until(lambda d: 'weak_to_strong' in d.execute_script('return [...document.querySelectorAll(".smalldocs-search-results a")].map(a => a.href).join()'))
+
+
+def files(folder): return {p.relative_to(folder): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+
+def test_a_second_build_is_the_same(site, tmp_path):
+    assert build(ROOT, tmp_path/'again').returncode == 0
+    one, two = files(site), files(tmp_path/'again')
+    assert one.keys() == two.keys() and not [k for k in one if one[k] != two[k]]
+    assert sum(map(len, one.values())) < 25e6
+
+
+def test_a_broken_notebook_leaves_the_site_as_it_was(tmp_path):
+    "An output that is an error, a cell that cannot run, a link into nothing: each is refused by name; what stands stays."
+    for name in ('nbs', 'maskmatch', 'docs'): shutil.copytree(ROOT/name, tmp_path/name, ignore=shutil.ignore_patterns('__pycache__', 'results'))
+    for name in ('settings.ini', 'pyproject.toml'): shutil.copy(ROOT/name, tmp_path)
+    out = tmp_path/'_docs'
+    out.mkdir(), (out/'index.html').write_text('as it was')
+    file = tmp_path/'nbs'/'06_masking.ipynb'
+    for what, change in dict(error=lambda c: c['outputs'].append(dict(output_type='error', ename='E', evalue='', traceback=[])),
+                             cell=lambda c: c.update(source='#| export\n1/0'), link=lambda c: c.update(cell_type='markdown', source='[gone](nowhere.ipynb)')).items():
+        nb = json.loads((ROOT/'nbs'/file.name).read_text(encoding='utf-8'))
+        change(next(c for c in nb['cells'] if c['cell_type'] == 'code' and c['outputs']))
+        file.write_text(json.dumps(nb), encoding='utf-8')
+        p = build(tmp_path, out)
+        assert p.returncode == 1 and re.search('06_masking|masking.ipynb|Masking', p.stderr), (what, p.stderr[-500:])
+        assert files(out) == {Path('index.html'): b'as it was'} and not list(tmp_path.glob('_docs.*'))
