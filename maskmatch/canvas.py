@@ -94,7 +94,7 @@ const unpack = async o => !o || typeof o != "object" ? o : o.src ? photo(o.src) 
   : Array.isArray(o) ? Promise.all(o.map(unpack)) : Object.fromEntries(await Promise.all(Object.entries(o).map(async ([k, x]) => [k, await unpack(x)])));
 """
 
-# %% ../nbs/18b_canvas.ipynb #d16d3013
+# %% ../nbs/18b_canvas.ipynb #ec3bce73
 TOOLS = r"""
 const ui = {k: {}, symbol, series: ["#3b82d6", "#d0641c", "#2f9458", "#b04fc0", "#8a8a2a", "#d0486a"]};
 ui.at = (x, ...i) => {
@@ -116,7 +116,7 @@ ui.show = (x, left, top, w, h, {title = "", alpha = 1, smooth = false} = {}) => 
   ctx.save(); ctx.globalAlpha = alpha; ctx.imageSmoothingEnabled = smooth;
   ctx.drawImage(x.canvas ?? x, left, top, w, h); ctx.restore();
   ui.text(title, left + w/2, top - 6, {align: "center"}); };
-ui.drag = (x, y, w, h, {handle, up} = {}) => { areas.push({box: [x, y, w, h], handle, up}); };
+ui.drag = (x, y, w, h, {handle, up, hover} = {}) => { areas.push({box: [x, y, w, h], handle, up, hover}); };
 """
 
 # %% ../nbs/18b_canvas.ipynb #5b5e1fc4
@@ -165,7 +165,7 @@ const draw = () => {
 let width = 0, areas = [];
 """
 
-# %% ../nbs/18b_canvas.ipynb #4a3c485e
+# %% ../nbs/18b_canvas.ipynb #6ca54719
 MOVE = r"""
 const inside = ([x, y], [l, t, w, h], more = 0) => x >= l - more && y >= t - more && x <= l + w + more && y <= t + h + more;
 const where = e => { const r = canvas.getBoundingClientRect(); return [e.clientX - r.left, e.clientY - r.top]; };
@@ -185,7 +185,8 @@ if (axis.some(Boolean)) {
     held = {...a, off: a.handle && inside(p, a.handle, 10) ? now.map((n, i) => n - p[i]) : [0, 0], from: p, on: e.pointerType != "touch" || axis[1]};
     canvas.setPointerCapture(e.pointerId); if (held.on) move(e); });
   const far = (e, i) => Math.abs(where(e)[i] - held.from[i]) > 5; // a finger that goes up or down scrolls the page
-  canvas.addEventListener("pointermove", e => { if (held && (held.on ||= far(e, 0))) move(e); });
+  const over = e => { const a = e.pointerType == "mouse" && areas.find(a => a.hover && inside(where(e), a.box)); if (a) { held = {...a, off: [0, 0]}; move(e); held = null; } };
+  canvas.addEventListener("pointermove", e => { if (!held) over(e); else if (held.on ||= far(e, 0)) move(e); });
   canvas.addEventListener("pointerup", e => { if (held && !held.on && !far(e, 1)) move(e); held = null; });
   canvas.addEventListener("pointercancel", () => { held = null; }); }
 inputs.forEach(s => s.addEventListener("input", draw));
@@ -195,7 +196,7 @@ for (const e of [document.documentElement, document.body]) new MutationObserver(
 draw();
 """
 
-# %% ../nbs/18b_canvas.ipynb #396d377d
+# %% ../nbs/18b_canvas.ipynb #73f7081b
 SCRIPT = f"""(async (id, packed, controls, size, pointer, symbol, paint) => {{
 const root = [...document.querySelectorAll("#" + id)].find(e => !e.dataset.on);
 if (!root) return;
@@ -203,7 +204,7 @@ root.dataset.on = 1;
 const canvas = root.querySelector("canvas"), note = root.querySelector("p"), ctx = canvas.getContext("2d");
 {UNPACK}const d = await unpack(packed);
 {TOOLS}{AXES}{DRAW}{MOVE}}})"""
-FIGURE = """<div class="explore canvas" id="{id}" role="group" aria-label="{name}" data-lm-suppress-shortcuts="true" style="max-width:100%">
+FIGURE = """<div class="explore canvas" id="{id}" role="group" aria-label="{name}" style="max-width:100%">
 <div style="display:flex;flex-wrap:wrap;gap:.2em 1.6em;max-width:{width}px">{controls}</div>
 <canvas role="img" aria-label="{name}" style="display:block;max-width:100%;margin:.4em 0"></canvas>
 <p aria-live="polite" style="margin:.3em 0;font-size:90%;min-height:2.6em"></p>

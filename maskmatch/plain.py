@@ -24,11 +24,12 @@ from .multiscale import scaled_size
 from .notation import BadInput, IGNORE
 from .views import draw_crop, valid_mask
 
-# %% ../nbs/16a_plain.ipynb #8aa46f70
+# %% ../nbs/16a_plain.ipynb #a319630e
 @dataclass
 class StepConfig(BenchConfig):
     "Race the plain way of doing things against ours, on this machine. Without a flag: all of it."
     step: bool = False        # a training step: a plain loop, ours, each choice between them, and the memory of the graphs
+    memory: bool = True       # of --step: also peak memory, each in a process of its own; on a CPU more than half of the time
     growth: bool = False      # how the time and the memory of a step grow with crop, batch, classes and processes
     preset: str = None        # of maskmatch_train, for --step; options given beside it win
     model: str = None         # network of --step; default deeplabv3plus_resnet50s, on a GPU deeplabv3plus_resnet101s

@@ -9,9 +9,8 @@ from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 import nbformat
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -67,13 +66,13 @@ def build(folder):
 def run(path, python, folder):
     "Every code cell of a notebook in a kernel of that Python, in an empty folder: seconds, what was printed, the error, and the files left behind."
     folder.mkdir(parents=True)
-    spec = folder.with_suffix('.kernels')/'it'
+    spec = folder.with_suffix('.jupyter')/'kernels'/'it'
     spec.mkdir(parents=True)
     (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), '-m', 'ipykernel_launcher', '-f', '{connection_file}'], display_name='it', language='python')))
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'MPLBACKEND')} | dict(OMP_NUM_THREADS='1', PYTHONNOUSERSITE='1')
-    nb, km = nbformat.read(path, 4), AsyncKernelManager(kernel_name='it', kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(spec.parent)]))
-    start, error = time.monotonic(), None
-    try: NotebookClient(nb, km=km, timeout=300, resources=dict(metadata=dict(path=str(folder)))).execute(env=env)
-    except Exception as e: error = str(e)
+    nb, start, error = nbformat.read(path, 4), time.monotonic(), None
+    with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)):
+        try: NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder)))).execute(env=env)
+        except Exception as e: error = str(e)
     said = ''.join(o.get('text', '') for c in nb.cells if c.cell_type == 'code' for o in c.outputs)
     return SimpleNamespace(seconds=time.monotonic() - start, said=said, error=error, left=[p.name for p in folder.iterdir()])

@@ -1,35 +1,29 @@
 "Every notebook runs from top to bottom where only the package, what it requires and a kernel are installed, and from any folder; what was skipped there runs here."
 import json
+import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import pytest
-
-pytest.importorskip('nbclient')
+from filelock import FileLock
 import bare
 from bare import ROOT
 
 sys.path.insert(0, str(ROOT/'docs'))
-pytestmark = pytest.mark.xdist_group('notebooks')            # one environment for all
 NOTEBOOKS = sorted((ROOT/'nbs').glob('[!_]*.ipynb'))
 SKIPS = re.compile(r"No module named '([\w.]+)': the cells? that needs? it (?:is|are) skipped")
 
 
-@pytest.fixture(scope='module')
-def python(tmp_path_factory): return bare.build(tmp_path_factory.mktemp('bare'))
-
-
-@pytest.fixture(scope='module')
-def ran(request, python, tmp_path_factory):
-    "The notebooks that were asked for, two at a time; those that say that something is missing, here as well."
-    asked = [i.callspec.params['nb'] for i in request.session.items if getattr(i, 'originalname', '') == 'test_notebook_runs']
-    d = tmp_path_factory.mktemp('runs')
-    def both(nb):
-        alone = bare.run(nb, python, d/f'{nb.stem}-bare')
-        return alone, bare.run(nb, sys.executable, d/f'{nb.stem}-dev') if SKIPS.search(alone.said) else None
-    with ThreadPoolExecutor(2) as pool: return dict(zip(asked, pool.map(both, asked)))
+@pytest.fixture(scope='session')
+def python(tmp_path_factory):
+    "Of one such environment, for all processes of the tests."
+    base = tmp_path_factory.getbasetemp().parent if 'PYTEST_XDIST_WORKER' in os.environ else tmp_path_factory.getbasetemp()
+    with FileLock(base/'bare.lock'):
+        if not (base/'bare').exists():
+            python = bare.build(tmp_path_factory.mktemp('bare'))
+            (base/'bare').write_text(str(python))
+    return Path((base/'bare').read_text())
 
 
 def test_nothing_else_is_installed(python):
@@ -41,14 +35,16 @@ def test_nothing_else_is_installed(python):
 
 
 @pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_runs(nb, ran):
-    alone, here = ran[nb]
-    print(f'{alone.seconds:.0f} s', SKIPS.findall(alone.said), here and f'{here.seconds:.0f} s')
-    for r in filter(None, (alone, here)):
+def test_notebook_runs(nb, python, tmp_path):
+    alone = bare.run(nb, python, tmp_path/'alone')
+    missing = SKIPS.findall(alone.said)
+    here = bare.run(nb, sys.executable, tmp_path/'here') if missing else alone
+    print(f"{nb.stem}: {alone.seconds:.0f} s{f', and {here.seconds:.0f} s with {missing}' if missing else ''}")
+    for r in (alone, here):
         assert r.error is None, r.error
         assert not r.left, f'leaves {r.left} in the folder it runs in'
         assert r.seconds < 300
-    assert here is None or not SKIPS.search(here.said), f'skipped here too: {SKIPS.findall(here.said)}'
+    assert not SKIPS.search(here.said), f'skipped here too: {SKIPS.findall(here.said)}'
 
 
 @pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
