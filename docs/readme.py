@@ -11,7 +11,7 @@ def text():
     parts = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
     body = '\n\n'.join(parts) + '\n'
     body = re.sub(r'^:::.*\n', '', body, flags=re.M)                                   # Quarto's callouts
-    body = re.sub(r'\]\((\w+\.ipynb)', r'](nbs/\1', body)                                # links between notebooks
+    body = re.sub(r'\]\((\w+\.(?:ipynb|md))', r'](nbs/\1', body)                                # links between notebooks
     return '<!-- made from nbs/index.ipynb by docs/readme.py: edit there -->\n\n' + body
 
 
