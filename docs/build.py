@@ -124,8 +124,9 @@ def render(folder):
     layout.KATEX = 'site_libs/katex'
     built = site.build(folder, quiet=True)
     if unknown := [w for w in built.warnings if not re.search('format commonmark|keep-md', w)]: raise Refused('; '.join(unknown))
-    for p in built.out.glob('site_libs/themes/*.css'): p.write_text(re.sub(r'@import ?(url\()?["\']?https?:[^;]*;', '', p.read_text(encoding='utf-8')), encoding='utf-8')
+    for p in built.out.glob('site_libs/themes/*.css'): p.write_text(re.sub(r'@import\s*(url\([^)]*\)|"[^"]*"|\'[^\']*\')[^;]*;', '', p.read_text(encoding='utf-8')), encoding='utf-8')
     for name, html in anchored({p.name: p.read_text(encoding='utf-8') for p in built.out.glob('*.html')}).items():
+        html = html.replace('<em>Call self as a function.</em>', '')                # Python's word for a function that has none of its own
         (built.out/name).write_text(coloured(html, name in ('masking.html', 'lcr.html')), encoding='utf-8')
     (built.out/'sitemap.xml').write_text(re.sub(r'\s*<lastmod>.*?</lastmod>', '', (built.out/'sitemap.xml').read_text()))
     return built.out
