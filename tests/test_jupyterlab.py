@@ -95,7 +95,7 @@ def test_slider_redraws_in_jupyterlab(browser, lab):
     wait = lambda condition, what: WebDriverWait(browser, 40, 0.1).until(lambda _: condition(), f'{what}; text of the page: {browser.find_element(By.TAG_NAME, "body").text[-2000:]}')
 
     browser.get(lab)
-    wait(lambda: find('.jp-Notebook-ExecutionIndicator[data-status="idle"]'), 'the kernel')
+    wait(lambda: '| Idle' in browser.find_element(By.TAG_NAME, 'body').text, 'the kernel')                  # in the bar of states; before, a run is lost
     wait(lambda: find('.jp-CodeCell .cm-content'), 'the notebook').click()
     ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
     wait(lambda: picture() == 2, 'the first picture')

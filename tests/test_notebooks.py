@@ -30,7 +30,7 @@ def test_nothing_else_is_installed(python):
     names = [r for r in bare.closure(['maskmatch[dev]']) if r not in bare.closure([*bare.settings()['requirements'].split(), 'ipykernel', 'maskmatch'])]
     assert {'nbdev', 'execnb', 'timm', 'torchmetrics', 'scikit-image', 'ipywidgets', 'pytest'} <= set(names)
     code = 'import sys; from importlib import metadata; import maskmatch; print(sorted(d.name.lower() for d in metadata.distributions()), maskmatch.__file__)'
-    said = subprocess.run([python, '-c', code], capture_output=True, text=True, check=True, cwd=python.parent).stdout
+    said = subprocess.run([python, '-I', '-c', code], capture_output=True, text=True, check=True, cwd=python.parent).stdout
     assert "'maskmatch'" in said and str(ROOT) not in said and not [n for n in names if f"'{n}'" in said.replace('_', '-')], said
 
 
