@@ -38,8 +38,8 @@ def screen(driver, width, height=900):
     driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=height, deviceScaleFactor=1, mobile=width < 600))
 
 
-def complaints(driver): # what the console says since the last call
-    return [e['message'] for e in driver.get_log('browser') if e['level'] in ('SEVERE', 'WARNING')]
+def complaints(driver): # what the console says since the last call; a slow first page makes the browser ask the host for an icon that no page names
+    return [e['message'] for e in driver.get_log('browser') if e['level'] in ('SEVERE', 'WARNING') and '/favicon.ico ' not in e['message']]
 
 
 def requests(driver): # addresses asked for since the last call

@@ -11,7 +11,6 @@ from urllib.parse import unquote, urldefrag, urljoin
 import pytest
 from browser import chromium, complaints, requests, screen, served
 
-pytestmark = pytest.mark.xdist_group('site')                  # one build, one browser
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ['index', 'results'] + [re.sub(r'^\d+[a-zA-Z0-9]*_', '', p.stem) for p in sorted((ROOT/'nbs').glob('[!_]*.ipynb')) if p.stem != 'index']
 
@@ -41,7 +40,7 @@ def address(site):
 PAGE = '''const raw = [], walk = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
 while (walk.nextNode()) { const n = walk.currentNode;
   if (!n.parentElement.closest("pre, code, script, style, .katex") && /\\\\tag|\\\\\\(|\\\\\\[|\\$[^$\\n]+\\$/.test(n.data)) raw.push(n.data); }
-return {raw, wide: document.documentElement.scrollWidth - window.innerWidth, bad: document.querySelectorAll(".katex-error").length,
+return {raw, wide: document.documentElement.scrollWidth - arguments[0], bad: document.querySelectorAll(".katex-error").length,
   undrawn: [...document.querySelectorAll(".math")].filter(e => !e.querySelector(".katex")).length,
   blank: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 80)),
   figures: document.querySelectorAll(".explore").length}'''
@@ -66,7 +65,7 @@ def test_every_page(width, browser, address, site):
         complaints(browser), requests(browser)
         browser.get(address + page + '.html')
         drawn(browser)
-        said = browser.execute_script(PAGE)
+        said = browser.execute_script(PAGE, width)                                         # a phone zooms out where a page is too wide
         figures += said.pop('figures')
         foreign = [u for u in requests(browser) if not u.startswith((address, 'data:', 'blob:'))]
         loud = complaints(browser)

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 import pytest
 
-pytestmark = pytest.mark.xdist_group('structure')
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs').glob('[!_]*.ipynb'))
 MODULES = sorted(p for p in (ROOT/'maskmatch').glob('[!_]*.py'))
