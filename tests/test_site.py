@@ -119,13 +119,16 @@ def test_every_figure_moves(width, browser, address):
 
 
 def test_dark_where_the_reader_has_it_dark(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
     light = lambda: browser.execute_script('return ["backgroundColor", "color"].map(k => getComputedStyle(document.body)[k].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))')
     screen(browser, 1280)
     for scheme in ('dark', 'light'):
         browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value=scheme)]))
         browser.get(address + 'masking.html')
-        paper, ink = light()
-        assert paper + 300 < ink if scheme == 'dark' else ink + 300 < paper
+        def right(_): # a stylesheet that the script switches on may come after the page's own load event
+            paper, ink = light()
+            return paper + 300 < ink if scheme == 'dark' else ink + 300 < paper
+        WebDriverWait(browser, 30, poll_frequency=.1).until(right, f'{scheme}: {light()}')
 
 
 def test_search_finds_a_word(browser, address):
