@@ -15,7 +15,7 @@ setup(
     packages=find_packages(include=['maskmatch', 'maskmatch.*']), package_data={'maskmatch': ['stored/*']}, include_package_data=True, zip_safe=False,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'live', 'lite0')},
+    extras_require={k: cfg[f'{k}_requirements'].split() for k in ('dev', 'live', 'lite0', 'export')},
     entry_points=dict(console_scripts=[line.strip() for line in cfg['console_scripts'].splitlines() if line.strip()],
                       nbdev=[f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]),
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research', 'Natural Language :: English',

@@ -77,6 +77,13 @@ def process(tree):
         except Exception as e: raise Refused(f'{str(e).strip().splitlines()[0]} {e.__cause__ or ""}')
 
 
+def readable(text):
+    "A signature as one would write it: no links in its comments, no type that was only guessed from the default. Options in the text beside it as code."
+    signature = lambda s: re.sub(r'=<(lambda|factory)>', '=…', re.sub(r':(NoneType|function|builtin_function_or_method)(?==)', '', re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', s)))
+    words = lambda s: re.sub(r'(?<![\w-])--[a-z][\w-]*', r'`\g<0>`', s).replace(' -> ', ' → ')
+    return ''.join(s if i % 2 and not s.startswith('```') else (words, signature)[i % 2](s) for i, s in enumerate(re.split(r'(```.*?```|`[^`]*`)', text, flags=re.S)))
+
+
 def rename(folder, cfg):
     "Addresses as Quarto gives them, links that stay within the site, and a way to Colab on each page."
     names = {p.name: plain(p.name) for p in folder.glob('*.ipynb')}
@@ -91,7 +98,7 @@ def rename(folder, cfg):
         for c in nb['cells']:
             if c['cell_type'] == 'markdown': c['source'] = links(''.join(c['source']))
             for o in c.get('outputs', ()):
-                if 'text/markdown' in o.get('data', {}): o['data']['text/markdown'] = links(''.join(o['data']['text/markdown']))
+                if 'text/markdown' in o.get('data', {}): o['data']['text/markdown'] = links(readable(''.join(o['data']['text/markdown'])))
         colab = f'https://colab.research.google.com/github/{cfg.user}/{cfg.repo}/blob/{cfg.branch}/nbs/{quote(old)}'
         nb['cells'].insert(1, dict(cell_type='markdown', metadata={}, id='colab', source=f'[Open in Colab]({colab}) · [notebook]({cfg.git_url.rstrip("/")}/blob/{cfg.branch}/nbs/{quote(old)})'))
         (folder/old).unlink()
@@ -112,6 +119,11 @@ def coloured(page, own):
     return re.sub(r'(<code[^>]*>)(.*?)(</code>)', lambda m: m[1] + text(m[2], lambda s: words.sub(paint, s)) + m[3], page, flags=re.S)
 
 
+def breakable(page): # where a line may end in code within text: after a dot, an underscore, a bracket; never within an option
+    parts = lambda s: re.sub(r'(?<=[\w)\]])([._(/])(?=[A-Za-z])', r'\1<wbr>', re.sub(r'--\w[\w-]*', r'<span class="text-nowrap">\g<0></span>', s))
+    return re.sub(r'(?<!<pre>)<code>.*?</code>', lambda m: re.sub(r'>([^<]+)', lambda t: '>' + parts(t[1]), m[0]), page, flags=re.S)
+
+
 def anchored(pages): # name -> html; nbdev links `Class.method` to a heading that only `show_doc` of the method would make: then to the page
     ids = {name: set(re.findall(r' id="([^"]+)"', html)) for name, html in pages.items()}
     link = lambda m: m[0] if m[2] in ids[m[1]] else f'<a href="{m[1]}"'
@@ -127,7 +139,7 @@ def render(folder):
     for p in built.out.glob('site_libs/themes/*.css'): p.write_text(re.sub(r'@import\s*(url\([^)]*\)|"[^"]*"|\'[^\']*\')[^;]*;', '', p.read_text(encoding='utf-8')), encoding='utf-8')
     for name, html in anchored({p.name: p.read_text(encoding='utf-8') for p in built.out.glob('*.html')}).items():
         html = html.replace('<em>Call self as a function.</em>', '')                # Python's word for a function that has none of its own
-        (built.out/name).write_text(coloured(html, name in ('masking.html', 'lcr.html')), encoding='utf-8')
+        (built.out/name).write_text(breakable(coloured(html, name in ('masking.html', 'lcr.html'))), encoding='utf-8')
     (built.out/'sitemap.xml').write_text(re.sub(r'\s*<lastmod>.*?</lastmod>', '', (built.out/'sitemap.xml').read_text()))
     return built.out
 

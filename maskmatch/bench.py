@@ -33,7 +33,7 @@ from .shapes import scenes
 from .supervised import hard_bound, ohem
 from .views import Crop, draw_crop, draw_strong, recolour
 
-# %% ../nbs/16_speed.ipynb #7322f871
+# %% ../nbs/16_speed.ipynb #d4d1d944
 def race(
     ways:dict, # name -> function of no arguments
     repeats:int, # times that each is measured, in turn
@@ -46,10 +46,8 @@ def race(
     ms = {k: [] for k in ways}
     for _ in range(repeats):
         for k, f in ways.items():
-            wait()
-            t = clock()
-            f()
-            wait()
+            wait(); t = clock()
+            f(); wait()
             ms[k].append(1000*(clock() - t))
     return ms
 
@@ -97,7 +95,7 @@ class BenchConfig:
     images: int = 16       # of the OHEM race; 16 need 6 GB
     json: str = None       # file for the numbers, every repeat of them
 
-# %% ../nbs/16_speed.ipynb #2cf8feac
+# %% ../nbs/16_speed.ipynb #684a07a5
 def ready(c:BenchConfig)->BenchConfig:
     "The options, checked and filled in. Raises `BadInput`."
     for k in ('threads', 'repeats', 'images'):
@@ -111,7 +109,8 @@ def ready(c:BenchConfig)->BenchConfig:
     if c.quick: c.repeats, c.images = min(c.repeats, 2), min(c.images, 2)
     return c
 
-def timed(c, ways, device='cpu'): # a race under these options; on a GPU always by the wall
+def timed(c, ways, device='cpu'):
+    "A race under these options; on a GPU always by the wall. Milliseconds, see `race`."
     return race(ways, c.repeats, device, time.process_time if c.clock == 'cpu' and device == 'cpu' else time.perf_counter)
 
 # %% ../nbs/16_speed.ipynb #a96a4961
@@ -137,7 +136,7 @@ def picture_files(
     for i, p in enumerate(paths): picture_of(hw, i, 14. if kind == 'jpeg' else 1.2).save(p, quality=90)
     return Pictures(tuple(p.stem for p in paths), paths)
 
-# %% ../nbs/16_speed.ipynb #fa7453f3
+# %% ../nbs/16_speed.ipynb #7aff4699
 def plain_weak(
     path, crop:Crop,
     label=None, # file of a mask; None: one is made
@@ -149,7 +148,9 @@ def plain_weak(
     pair = [v.crop(box) for v in pair]
     return [v.transpose(Image.FLIP_LEFT_RIGHT) for v in pair] if crop.flip else pair
 
-def pil_blur(im): return im.filter(ImageFilter.GaussianBlur(np.random.uniform(0.1, 2)))
+def pil_blur(im):
+    "A PIL image, blurred by 0.1 to 2 pixels."
+    return im.filter(ImageFilter.GaussianBlur(np.random.uniform(0.1, 2)))
 
 TENSOR = T.Compose([T.ToTensor(), T.Normalize(MEAN, STD)])
 STRONG = T.Compose([T.RandomApply([T.ColorJitter(0.5, 0.5, 0.5, 0.25)], 0.8), T.RandomGrayscale(0.2), T.RandomApply([T.Lambda(pil_blur)], 0.5), TENSOR])
@@ -162,7 +163,7 @@ def plain_views(
     im, mask = plain_weak(path, crop)
     return torch.from_numpy(np.array(mask)).long(), TENSOR(im), *(STRONG(im) for _ in range(strong))
 
-# %% ../nbs/16_speed.ipynb #08fc9807
+# %% ../nbs/16_speed.ipynb #e3f65ef2
 def loader_rows(c:BenchConfig):
     "A sample from a file, ours against PIL with one and with two strong views; and what our strong view costs on the device."
     full = (('513 of a 500x375 JPEG', 513, (375, 500), 'jpeg', 24), ('769 of a 2048x1024 PNG', 769, (1024, 2048), 'png', 8))
@@ -173,7 +174,8 @@ def loader_rows(c:BenchConfig):
             u = torch.quasirandom.SobolEngine(4, scramble=True, seed=0).draw(n)       # (n,4), evenly spread
             yield from loader_race(c, name, Crops(pictures, size, masks=False), u)
 
-def loader_race(c, name, crops, u): # -> rows for these pictures and draws
+def loader_race(c, name, crops, u):
+    "The rows for these pictures and draws, (n,4) in [0,1)."
     n, paths = len(u), crops.pictures.images
     drawn = [draw_crop(crops.pictures.size(i), crops.size, v) for i, v in enumerate(u)]
     def ours():
@@ -188,7 +190,7 @@ def loader_race(c, name, crops, u): # -> rows for these pictures and draws
     s = draw_strong(n, x.shape[-2:], rng(0, 'strong'))
     yield Row(f'  and 1 strong view of it made on {c.device}, in batches', timed(c, dict(a=lambda: normalize(recolour(x/255, s))), c.device)['a'], per=n)
 
-# %% ../nbs/16_speed.ipynb #df79d4b2
+# %% ../nbs/16_speed.ipynb #ffa2467a
 def plain_ohem(
     logits, label, # (B,C,H,W) and (B,H,W)
     thresh:float=0.7, min_kept:float=0.085,
@@ -202,13 +204,13 @@ def plain_ohem(
         label = label.masked_fill(prob > bound, IGNORE)
     return F.cross_entropy(logits, label, ignore_index=IGNORE)
 
-def street(B, C, S, device): # logits (B,C,S,S) of a network that is mostly sure and right, and a label with ignored rows
+def street(B, C, S, device):
+    "Logits (B,C,S,S) of a network that is mostly sure and right, and a label (B,S,S) with ignored rows."
     g = torch.Generator(device).manual_seed(0)
     label = torch.randint(C, (B, S, S), generator=g, device=device)
     logits = torch.empty(B, C, S, S, device=device).normal_(0, 2, generator=g)
     logits.scatter_add_(1, label[:, None], torch.full((B, 1, S, S), 9., device=device))
-    logits[:, :, :S//64 + 1].neg_()
-    label[:, :S//16] = IGNORE
+    logits[:, :, :S//64 + 1].neg_(); label[:, :S//16] = IGNORE
     return logits, label
 
 # %% ../nbs/16_speed.ipynb #6e0644ac
@@ -241,7 +243,7 @@ def windows_rows(c:BenchConfig):
         yield Row(what + '1, 8 at a time', ms['ours'], ms['one'])
         if cuda: yield Row(what + '1 in float32, 8 in bfloat16', ms['ours'], ms['float'])
 
-# %% ../nbs/16_speed.ipynb #0c0ebb8b
+# %% ../nbs/16_speed.ipynb #a4564654
 def plain_boundary_f(pred, label, classes, r): # arrays (H,W) -> (C,) F of each class
     "The boundary F-score by its definition: binary dilations of whole maps."
     ball, f = np.zeros((2*r + 1, 2*r + 1), bool), []
@@ -255,16 +257,16 @@ def plain_boundary_f(pred, label, classes, r): # arrays (H,W) -> (C,) F of each 
         f.append(2*P*R/(P + R) if P + R else 0.)
     return np.array(f)
 
-def map_of(hw, classes, seed, grain=24): # (H,W) uint8: regions of a few hundred pixels, as of a street scene
+def map_of(hw, classes, seed, grain=24):
+    "A label (H,W) uint8 with regions of a few hundred pixels, as of a street scene."
     coarse = torch.randn(1, classes, hw[0]//grain + 2, hw[1]//grain + 2, generator=rng(seed, 'map'))
     return F.interpolate(coarse, hw, mode='bicubic').argmax(1)[0].byte().numpy()
 
-# %% ../nbs/16_speed.ipynb #fb855e95
+# %% ../nbs/16_speed.ipynb #fc3990e4
 def boundary_rows(c:BenchConfig):
     "The boundary F-score of one Cityscapes-sized map with 19 classes."
     hw = (64, 128) if c.quick else (1024, 2048)
-    label = map_of(hw, 19, 0)
-    pred = np.roll(label, 2, 1)
+    label = map_of(hw, 19, 0); pred = np.roll(label, 2, 1)
     label[:hw[0]//16] = IGNORE
     r = radius(hw)
     ms = timed(c, dict(ours=lambda: boundary_f(pred, label, 19, r), plain=lambda: plain_boundary_f(pred, label, 19, r)))

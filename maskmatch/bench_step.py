@@ -32,10 +32,11 @@ from .processes import joined, rank
 from .run import command
 from .teacher import ema_update, make_teacher
 
-# %% ../nbs/16b_step.ipynb #89a438d6
+# %% ../nbs/16b_step.ipynb #c88b4003
 LADDER = ('plain', '+ our loader, views on the device', '+ channels_last', '+ autocast', '+ fused SGD and EMA, no .item()', '+ one graph at a time: ours', '+ torch.compile')
 
 def learner(c:StepConfig, t:Config, data:Data, **options)->Learner:
+    "Ours, for this race."
     net = make_model(t.model, c.classes, 0, t.output_stride)
     return Learner(net, METHODS[t.method](**term_options(t)), data, t.size, t.batch, 10**6, 1e-3, device=c.device, resize=numbers(t.resize, 'resize'),
                    cutmix_p=t.cutmix_p, blur=t.blur, **options)
@@ -62,8 +63,9 @@ def all_alive(L:Learner, step:Step, scale=lambda loss: loss)->list: # of losses
     scale(sum(losses)).backward()
     return [loss.detach() for loss in losses]
 
-# %% ../nbs/16b_step.ipynb #3c7d83c9
-def resident(key:str)->int: # bytes; `VmRSS` now, `VmHWM` the most since the mark was cleared
+# %% ../nbs/16b_step.ipynb #beb1825c
+def resident(key:str)->int:
+    "Bytes in memory: `VmRSS` now, `VmHWM` the most since the mark was cleared."
     return 1024*int(re.search(f'{key}:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])
 
 def peak_of(
@@ -181,7 +183,7 @@ class StepRow:
         return [self.what, f'{median(self.ms)/self.steps:.1f}', f'{self.pairs_per_s:.3g}', f'{self.tflops:.3g}', of(v['share'], '.0%'), of(v['ratio'], '.2f'),
                 of(self.before and self.pairs_per_s/self.before, '.2f'), *(of(b and b/2**20, '.0f') for b in (self.above, self.total))]
 
-# %% ../nbs/16b_step.ipynb #c4fb31ff
+# %% ../nbs/16b_step.ipynb #cf5c8b0e
 def ladder_rows(c:StepConfig, t:Config, data:Data):
     "Every rung that this machine has, raced in turn, then the memory of each."
     amp, cuda = best_amp(c.device), c.device == 'cuda'
@@ -202,7 +204,9 @@ def ladder_rows(c:StepConfig, t:Config, data:Data):
 
 NO_PEAK = dict(above=None, total=None, losses=[])
 
-def drop(d, key): return {k: v for k, v in d.items() if k != key}
+def drop(d, key):
+    "A dict without one key."
+    return {k: v for k, v in d.items() if k != key}
 
 # %% ../nbs/16b_step.ipynb #1f93da51
 @dataclass

@@ -46,13 +46,14 @@ def dilate(
     for dy, dx in disk(r) + r: out[dy:dy + H, dx:dx + W] |= mask
     return out[r:r + H, r:r + W]
 
-# %% ../nbs/12b_boundary.ipynb #722f91aa
+# %% ../nbs/12b_boundary.ipynb #4d2f80de
 class Outline(NamedTuple):
     "The boundary pixels of all classes of one map."
     at:np.ndarray # (n,) places in a flat map with a margin
     ids:tuple # 4 arrays (n,): the id of the pixel, of its right, lower, and lower right neighbour
 
-    def of(self, c): # -> (m,) places of the boundary of class c
+    def of(self, c):
+        "The places of the boundary of class c, (m,)."
         a, b, d, e = self.ids
         return self.at.compress((a == c) | (b == c) | (d == c) | (e == c))
 
@@ -79,14 +80,15 @@ def near(
     lonely[b] = True
     return np.array(share)
 
-# %% ../nbs/12b_boundary.ipynb #cf41801c
+# %% ../nbs/12b_boundary.ipynb #e07c5ff5
 class BoundaryScore(NamedTuple):
     "Of one picture."
     f:np.ndarray # (C,) in [0,1], or (R,C) for several radii
     label:np.ndarray # (C,) bool: the class is in the label
     either:np.ndarray # (C,) bool: the class is in the label or in the prediction
 
-def two_maps(pred, label, radii): # -> both as uint8, with `IGNORE` where the label has it
+def two_maps(pred, label, radii):
+    "Both as (H,W) uint8, with `IGNORE` where the label has it. Raises `BadInput`."
     y, p = (np.asarray(v.cpu() if hasattr(v, 'cpu') else v) for v in (label, pred))
     if p.shape != y.shape or y.ndim != 2: raise BadInput(f"boundary: the prediction is {p.shape} and the label {y.shape}; give two maps (H, W) of one size.")
     if radii[0] < 0 or (np.diff(radii) <= 0).any(): raise BadInput(f"boundary: radii {radii.tolist()}; give whole pixels in rising order.")
@@ -113,7 +115,7 @@ def boundary_f(
         elif len(a) or len(b): f[:, c] = 0
     return BoundaryScore(f if np.ndim(r) else f[0], there[0], there.any(0))
 
-# %% ../nbs/12b_boundary.ipynb #02708858
+# %% ../nbs/12b_boundary.ipynb #aabd7ebe
 class BoundaryF:
     "Boundary scores of many pictures: per class the mean over pictures, then the mean over classes."
     def __init__(self,
@@ -124,7 +126,8 @@ class BoundaryF:
         self.sum, self.given = np.zeros((2, *np.shape(r or 0), classes))              # of F: over all pictures, over those that have the class
         self.label, self.either = np.zeros((2, classes), int)                         # pictures that have the class, in the label, in either map
 
-    def add(self, pred, label): # (H,W) each, as for `boundary_f`
+    def add(self, pred, label):
+        "One more picture: (H,W) each, as for `boundary_f`."
         s = boundary_f(pred, label, self.classes, radius(label.shape) if self.r is None else self.r)
         self.pictures += 1
         for total, x in ((self.sum, s.f), (self.given, s.f*s.label), (self.label, s.label), (self.either, s.either)): total += x
@@ -132,12 +135,15 @@ class BoundaryF:
     def per_class(self,
         absent:str='one', # a class that is in neither map scores 1, as in the reference; or `skip`: only pictures whose label has it
     )->np.ndarray: # (C,) or (R,C) in [0,1]; NaN for a class of which there is no picture
+        "The mean over pictures of each class."
         if absent not in ('one', 'skip'): raise BadInput(f"absent {absent}: unknown; choose one or skip.")
         with np.errstate(invalid='ignore'): return self.sum/np.int64(self.pictures) if absent == 'one' else self.given/self.label
 
     def mean(self, absent:str='one')->np.ndarray: # 0..100, or (R,)
+        "The mean of `per_class` over the classes, in percent."
         f = self.per_class(absent)
         with np.errstate(invalid='ignore'): return 100*np.nansum(f, -1)/(~np.isnan(f)).sum(-1)
 
-    def free(self)->float: # 0..100: how many points of `mean()` are from classes that are in neither map
+    def free(self)->float:
+        "How many points of `mean()`, 0..100, are from classes that are in neither map."
         return 100*(1 - (self.either/max(1, self.pictures)).mean())

@@ -21,8 +21,9 @@ from fastcore.basics import patch
 from PIL import Image
 from .viz import SYMBOLS, named
 
-# %% ../nbs/18b_canvas.ipynb #9b80218a
-def source(im:Image.Image, kind:str, **options): # -> a picture as the page wants it
+# %% ../nbs/18b_canvas.ipynb #083542a9
+def source(im:Image.Image, kind:str, **options):
+    "A picture as the page wants it; `kind` is PNG or JPEG."
     out = io.BytesIO()
     im.save(out, kind, optimize=True, **options)
     return dict(src=f'data:image/{kind.lower()};base64,' + base64.b64encode(out.getvalue()).decode())
@@ -34,8 +35,9 @@ def jpeg(
     "A photograph, in a fraction of a PNG's size and not quite its pixels."
     return source(Image.fromarray(np.asarray(x)), 'JPEG', quality=quality)
 
-# %% ../nbs/18b_canvas.ipynb #e1d31c66
-def numbers(x:np.ndarray, at:str): # an array as the page wants it; `at` is its place in `data`, for the message
+# %% ../nbs/18b_canvas.ipynb #4b4ac2f4
+def numbers(x:np.ndarray, at:str):
+    "An array as the page wants it; `at` is its place in `data`, for the message."
     if x.dtype == np.uint8 and x.ndim == 3 and x.shape[2] == 3: return source(Image.fromarray(x), 'PNG')
     out = dict(type='u8', shape=list(x.shape))
     if x.dtype.kind == 'f':
@@ -214,8 +216,9 @@ LABEL = '<label style="display:flex;gap:.6em;align-items:center;flex:1 1 16em;ma
 RANGE = ('<input type="range" min="{lo}" max="{hi}" step="{step}" value="{at}" style="{accent}flex:1;min-width:6em">'
          '<output style="min-width:3.2em;font-variant-numeric:tabular-nums"></output>')
 
-# %% ../nbs/18b_canvas.ipynb #dfca5b95
-def control(name:str, c, start=None): # -> what the script wants to know of it; ValueError if it makes no sense
+# %% ../nbs/18b_canvas.ipynb #8722c471
+def control(name:str, c, start=None):
+    "What the script wants to know of a control; ValueError if it makes no sense."
     if isinstance(c, list) and c and all(isinstance(x, str) for x in c) | all(isinstance(x, (int, float)) for x in c):
         text = isinstance(c[0], str)
         if start is not None and start not in c: raise ValueError(f'{name} starts at {start!r}, which is none of its values')
@@ -226,7 +229,8 @@ def control(name:str, c, start=None): # -> what the script wants to know of it; 
     if not (lo < hi and step > 0 and lo <= at <= hi): raise ValueError(f'{name}: {c!r} does not go up from lowest to highest by a step, with the start between them')
     return dict(lo=lo, hi=hi, step=step, at=at, digits=max(0, -Decimal(str(step)).normalize().as_tuple().exponent))
 
-def widget(name:str, c): # -> a control as HTML
+def widget(name:str, c):
+    "A control as HTML."
     title, accent = named(name)
     if isinstance(c.get('values', [0])[0], str):
         options = ''.join(f'<option value="{i}"{" selected"*(i == c["at"])}>{html.escape(x)}</option>' for i, x in enumerate(c['values']))
@@ -234,7 +238,7 @@ def widget(name:str, c): # -> a control as HTML
     lo, hi, step = (c['lo'], c['hi'], c['step']) if 'lo' in c else (0, len(c['values']) - 1, 1)
     return LABEL.format(name=title, input=RANGE.format(lo=lo, hi=hi, step=step, at=c['at'], accent=accent))
 
-# %% ../nbs/18b_canvas.ipynb #a47a4828
+# %% ../nbs/18b_canvas.ipynb #2c61e420
 class Canvas:
     "A figure painted by the page from data that Python computed: sliders, choices, dragging; without a kernel."
     def __init__(self,
@@ -256,7 +260,8 @@ class Canvas:
         if bad := [p for p in self.pointer if p is not None and (p not in controls or isinstance(self.controls[p].get('values', [0])[0], str))]:
             raise ValueError(f'pointer names {bad}, which are no sliders')
 
-    def page(self, controls, pointer, hidden=''): # the fragment for controls as they stand
+    def page(self, controls, pointer, hidden=''):
+        "The HTML for controls as they stand."
         write = lambda x: json.dumps(x).replace('</', '<\\/')
         args = ', '.join(map(write, (self.data, controls, self.size, pointer, {k: c for k, (_, c) in SYMBOLS.items()})))
         rows = ''.join(widget(k, c) for k, c in controls.items())
@@ -267,19 +272,22 @@ class Canvas:
 
     def _repr_html_(self): return self.page(self.controls, self.pointer)
 
-# %% ../nbs/18b_canvas.ipynb #e59fca64
-def live_control(name:str, c): # a control as an ipywidget
+# %% ../nbs/18b_canvas.ipynb #66eea352
+def live_control(name:str, c):
+    "A control as an ipywidget."
     from ipywidgets import Dropdown, FloatSlider, IntSlider, SelectionSlider
     if 'values' in c: return (Dropdown if isinstance(c['values'][0], str) else SelectionSlider)(options=list(zip(c['show'], range(len(c['show'])))), value=c['at'], description=name)
     kind = IntSlider if all(isinstance(c[k], int) for k in ('lo', 'hi', 'step', 'at')) else FloatSlider
     return kind(min=c['lo'], max=c['hi'], step=c['step'], value=c['at'], description=name, **dict(readout_format=f'.{c["digits"]}f') if kind is FloatSlider else {})
 
 @patch
-def live(self:Canvas): # the figure with ipywidgets for its controls
+def live(self:Canvas):
+    "The figure with ipywidgets for its controls."
     from ipywidgets import interactive
     return interactive(self.show, **{k: live_control(k, c) for k, c in self.controls.items()})
 
 @patch
-def show(self:Canvas, **at): # the fragment at these values, into the output of a cell
+def show(self:Canvas, **at):
+    "The HTML at these values, into the output of a cell."
     from IPython.display import HTML, display
     display(HTML(self.page({k: c | dict(at=at[k]) for k, c in self.controls.items()}, [None, None], hidden='live')))

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['DEFAULTS', 'TABLES', 'NETWORKS', 'GIB', 'PRESETS', 'CHOICES', 'TRAIN', 'DataOptions', 'MethodOptions', 'TrainOptions',
-           'folder_of', 'held', 'Config', 'Preset', 'card', 'presets', 'preset_named', 'resolve', 'check_compared',
-           'check_ranges', 'numbers', 'expected', 'settle', 'term_options', 'on_machine']
+           'folder_of', 'held', 'Config', 'Preset', 'card', 'presets', 'preset_named', 'chosen', 'defaults', 'resolve',
+           'check_compared', 'check_ranges', 'numbers', 'class_count', 'expected', 'settle', 'term_options',
+           'on_machine']
 
-# %% ../nbs/13b_config.ipynb #62e9140e
+# %% ../nbs/13b_config.ipynb #5cf140ed
 import math
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 import torch
+from .choices import device_of, suited_here
 from .data import choose, nearest
 from .datasets import DATA
 from .metrics import MODES
@@ -23,18 +25,22 @@ from .run import Run
 from .splits import PUBLISHED, count_labeled, read_ids
 from .teacher import alpha_for
 
-# %% ../nbs/13b_config.ipynb #58e57526
+# %% ../nbs/13b_config.ipynb #d634a043
 @dataclass
 class DataOptions:
     preset: str = None        # a cell of the paper's tables, such as voc_classic_92_r101; `list` prints them. Options given beside it win
-    data: str = 'shapes'      # data set: shapes (built in, nothing to download), camvid, voc or cityscapes
+    data: str = 'shapes'      # data set: shapes (built in, nothing to download), camvid, voc, cityscapes, or a folder of your own with images/ and masks/
     root: str = None          # folder of the data set
     val: str = 'val'          # split that is evaluated: val, or test (camvid only) for a figure that is reported
-    labeled: str = None       # labelled pictures: a number, a fraction such as 1/8, or a file that lists them
+    labeled: str = None       # labelled pictures: a number, a fraction such as 1/8, all, or a file that lists them
     split: str = None         # labelled pictures of a published partition, such as voc/classic/92; `maskmatch_data splits` lists them
     splits: str = None        # folder with the published lists; without it they are fetched once and kept
     unlabeled: str = None     # unlabelled pictures: rest, those that are not labelled, or all, every training picture without its mask
     split_seed: int = 0       # seed that draws the labelled pictures where --labeled is a number or a fraction
+    side: int = None          # pictures with a longer side are reduced to this many pixels
+
+    def __post_init__(self): # a folder in the place of a name
+        if self.data not in DATA and Path(self.data).is_dir(): self.data, self.root = 'folder', self.data
 
 # %% ../nbs/13b_config.ipynb #8007fc64
 @dataclass
@@ -73,10 +79,11 @@ class TrainOptions(MethodOptions):
     head_lr: float = None     # learning rate of all but the backbone, in multiples of --lr
     weight_decay: float = 5e-4 # weight decay
 
-# %% ../nbs/13b_config.ipynb #7c9ab6e4
+# %% ../nbs/13b_config.ipynb #be7b6aff
 def folder_of(c)->str:
     "Where a configuration runs."
-    return c.out or f"runs/{c.preset or f'{c.data}-{c.method}'}-{c.seed}"
+    name = Path(c.root).resolve().name if c.data == 'folder' else c.data
+    return c.out or f"runs/{c.preset or f'{name}-{c.method}'}-{c.seed}"
 
 def held(run:Run)->dict: # option -> value
     "The options of a run, or `BadInput` if another version made it."
@@ -172,28 +179,39 @@ def preset_named(name:str)->Preset:
     if name in PRESETS: return PRESETS[name]
     raise BadInput(f"--preset {name}: unknown; did you mean {nearest(name, PRESETS)}? `maskmatch_train --preset list` prints them all.")
 
-# %% ../nbs/13b_config.ipynb #3488c1db
+# %% ../nbs/13b_config.ipynb #2c411785
+def chosen(c:Config)->dict: # option -> (value, reason)
+    "What suits a folder of one's own on this machine; nothing for the data sets that have their settings."
+    return suited_here(DATA['folder'].load(c.root), c.device, model=c.model, size=c.size) if c.data == 'folder' else {}
+
+def defaults(c:Config)->dict: # option -> value
+    "The options that suit the data."
+    return DEFAULTS.get(c.data) or {k: v for k, (v, _) in chosen(c).items()}
+
+# %% ../nbs/13b_config.ipynb #1d7ba45d
 def resolve(c:Config)->Config:
     "Fill in what depends on the data and the network, and check every value. Raises `BadInput`."
+    if os.sep in c.data: raise BadInput(f"--data {c.data}: no such folder; it holds images/ and masks/.")
     choose(c.data, DATA, '--data'), choose(c.method, METHODS, '--method'), c.split and choose(c.split, PUBLISHED, '--split')
     if c.split and c.labeled: raise BadInput(f"--labeled {c.labeled}: --split {c.split} says already which pictures are labelled; leave one of them out.")
     if c.split and c.split.count('/') < 2: raise BadInput(f"--split {c.split}: is a whole set, not a choice of labelled pictures; take one with a number, such as voc/classic/92.")
     if c.split and c.split.split('/')[0] != c.data: raise BadInput(f"--split {c.split}: is no partition of {c.data}; set --data {c.split.split('/')[0]}.")
     said = {'labeled'} if c.split else set()
     if c.steps is not None or c.epochs is not None: said |= {'steps', 'epochs'}
-    for k, v in DEFAULTS[c.data].items():
+    for k, v in defaults(c).items():
         if getattr(c, k) is None and k not in said: setattr(c, k, v)
     if c.unlabeled is None: c.unlabeled = 'rest'
     if c.weights is None: c.weights = 'none' if c.model == 'small' else 'imagenet'
     if c.window is None: c.window = c.size
     if c.stride is None: c.stride = max(1, 2*c.window//3)
+    if c.watch and c.data == 'folder': raise BadInput('--watch: opens the masks of unlabelled pictures, which a folder of your own has not; leave it out.')
     c.watch = c.watch or c.data == 'shapes'
     if c.compare: check_compared(c)
     c.out = folder_of(c)
     check_ranges(c)
     return c
 
-# %% ../nbs/13b_config.ipynb #c0660e6d
+# %% ../nbs/13b_config.ipynb #880f0fa5
 def check_compared(c:Config):
     "The run beside which this one is shown must be there, with a checkpoint, and of the same data: it is looked at only at the end."
     other = Run(c.compare).config()
@@ -210,7 +228,7 @@ def check_ranges(c:Config):
     for k in ('size', 'batch', 'every', 'evals', 'p', 'window', 'stride', 'accumulate'): need(getattr(c, k) >= 1, k, 'must be at least 1')
     for k in ('tau', 'gamma', 'cutmix_p'): need(0 <= getattr(c, k) <= 1, k, 'must lie between 0 and 1')
     for k in ('lambda1', 'lambda2', 'workers', 'blur', 'weight_decay', 'save'): need(getattr(c, k) is None or getattr(c, k) >= 0, k, 'must not be negative')
-    need(c.max_memory is None or c.max_memory > 0, 'max_memory', 'must be above 0')
+    need(c.max_memory is None or c.max_memory > 0, 'max_memory', 'must be above 0'), need(c.side is None or c.side >= 1, 'side', 'must be at least 1')
     need(c.accumulate <= c.batch, 'accumulate', f'there are only {c.batch} pictures in a batch')
     for k in ('lr', 'head_lr'): need(getattr(c, k) > 0, k, 'must be above 0')
     need(c.steps is None or c.steps >= 1, 'steps', 'must be at least 1')
@@ -233,13 +251,18 @@ def numbers(text:str, option:str)->tuple: # '1,0.7' -> (1.0, 0.7)
     try: return tuple(float(v) for v in text.split(','))
     except ValueError: raise BadInput(f"--{option} {text}: give numbers with commas between them, such as 1,0.7,1.5.") from None
 
-# %% ../nbs/13b_config.ipynb #21dbfb28
+# %% ../nbs/13b_config.ipynb #2372cfbb
 TRAIN = dict(shapes=840, camvid=367, voc=10582, cityscapes=2975) # training pictures
+
+def class_count(c:Config)->int:
+    "The number of classes; a folder is asked, the other data sets need not be there."
+    return len(DATA[c.data].classes or DATA[c.data].load(c.root).classes)
 
 def expected(c:Config)->tuple: # (labelled, unlabelled)
     "How many pictures a resolved configuration uses if its data set is complete."
-    n = TRAIN[c.data]
-    k = PUBLISHED[c.split].count if c.split else len(read_ids(c.labeled)) if Path(c.labeled).is_file() else count_labeled(c.labeled, n)
+    data = DATA['folder'].load(c.root) if c.data == 'folder' else None
+    n, most = (len(data.train), len(data.labeled)) if data else (TRAIN[c.data],)*2
+    k = PUBLISHED[c.split].count if c.split else len(read_ids(c.labeled)) if Path(c.labeled).is_file() else count_labeled(c.labeled, most)
     return k, n if c.unlabeled == 'all' or k == n else n - k
 
 def settle(c:Config, unlabeled:int)->Config:
@@ -248,7 +271,7 @@ def settle(c:Config, unlabeled:int)->Config:
     if c.alpha is None: c.alpha = alpha_for(c.steps)
     return c
 
-# %% ../nbs/13b_config.ipynb #ee3b9666
+# %% ../nbs/13b_config.ipynb #3651374d
 def term_options(c:Config)->dict: # keyword -> value, as the functions in `METHODS` take them
     "What of a resolved configuration concerns the terms."
     own = {k: getattr(c, k) for k in ('lcr', 'ms', 'tau', 'p', 'gamma', 'lambda1', 'lambda2', 'sampler', 'where', 'norm', 'loss')}
@@ -256,8 +279,6 @@ def term_options(c:Config)->dict: # keyword -> value, as the functions in `METHO
 
 def on_machine(c:Config)->Config:
     "The device that `auto` stands for. Raises `BadInput` for a GPU that is not there."
-    if c.device == 'auto':
-        c.device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
+    c.device = device_of(c.device)
     if c.workers is None: c.workers = min(8, os.cpu_count() or 1) if c.device == 'cuda' else 0
-    if c.device == 'cuda' and not torch.cuda.is_available(): raise BadInput("--device cuda: PyTorch sees no CUDA GPU here; use --device auto.")
     return c

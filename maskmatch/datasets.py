@@ -7,7 +7,7 @@ __all__ = ['drawn', 'CAMVID', 'CAMVID_IDS', 'VOC', 'VOC_LAYOUT', 'VOC_PLACES', '
            'CITY_LAYOUT', 'DATA', 'shapes', 'folder', 'stems', 'want', 'with_masks', 'camvid', 'voc_root', 'voc_list',
            'voc', 'sbd_masks', 'read_sbd', 'build_aug', 'as_png', 'fetch', 'cityscapes', 'city_split', 'Source']
 
-# %% ../nbs/11b_datasets.ipynb #05ca5270
+# %% ../nbs/11b_datasets.ipynb #d233d88c
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 from .data import Data, Pictures
+from .folder import folder_data
 from .notation import BadInput, IGNORE
 from .run import write
 from .shapes import TEXTURES, scenes
@@ -187,11 +188,12 @@ def city_split(root, s)->Pictures:
     kind, raw = ('labelTrainIds', None) if translated else ('labelIds', LABEL_IDS)
     return Pictures(ids, tuple(images), tuple(truth/f.parent.name/f'{v}_gtFine_{kind}.png' for f, v in zip(images, ids)), len(CITYSCAPES), raw)
 
-# %% ../nbs/11b_datasets.ipynb #3c46ae35
+# %% ../nbs/11b_datasets.ipynb #903b44cd
 @dataclass(frozen=True)
 class Source:
     "A data set that a command can name."
     load:Callable # (root, val='val') -> Data
-    classes:tuple # their names, known without the data
+    classes:tuple # their names, where they are known without the data
 
-DATA = dict(shapes=Source(lambda root=None, val='val': shapes(), TEXTURES), camvid=Source(camvid, CAMVID), voc=Source(voc, VOC), cityscapes=Source(cityscapes, CITYSCAPES))
+DATA = dict(shapes=Source(lambda root=None, val='val': shapes(), TEXTURES), camvid=Source(camvid, CAMVID), voc=Source(voc, VOC), cityscapes=Source(cityscapes, CITYSCAPES),
+            folder=Source(lambda root, val='val': folder_data(root), ()))

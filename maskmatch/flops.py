@@ -7,7 +7,7 @@ __all__ = ['Pass', 'GIGA', 'PAPER_NET', 'TABLE5', 'Cost', 'forward_flops', 'meta
            'meta_step', 'passes', 'table5', 'Halved', 'Kept', 'step_cost', 'cost_of', 'estimate', 'fitted', 'flop',
            'shown', 'FlopsConfig', 'flops', 'print_table5', 'maskmatch_flops']
 
-# %% ../nbs/15_flops.ipynb #ad7aba96
+# %% ../nbs/15_flops.ipynb #eaba389a
 import math
 from collections import namedtuple
 from dataclasses import dataclass
@@ -15,8 +15,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from .config import PRESETS, Config, card, expected, preset_named, resolve, settle, term_options
-from .datasets import DATA
+from .config import PRESETS, Config, card, class_count, expected, preset_named, resolve, settle, term_options
 from .model import MODELS
 from .notation import BadInput
 from .objective import METHODS, Step, maskmatch
@@ -43,7 +42,7 @@ def known_flops(name:str, classes:int, output_stride:int, size:int)->int:
     "F(size) of a network of `MODELS`, remembered."
     return forward_flops(meta_model(name, classes, output_stride), size)
 
-# %% ../nbs/15_flops.ipynb #bf465432
+# %% ../nbs/15_flops.ipynb #9cabc346
 Pass = namedtuple('Pass', 'who view size')
 
 class Notes(nn.Module):
@@ -53,11 +52,14 @@ class Notes(nn.Module):
         self.who, self.log, self.view, self.head = who, log, 'weak', nn.Conv2d(3, 2, 1, device='meta')
 
     def forward(self, x):
+        "(B,3,H,W) -> (B,2,h,w), after a note."
         self.log.append(Pass(self.who, self.view, x.shape[-1]))
         return self.head(x[..., ::8, ::8])
 
 class NotedStep(Step):
+    "A step whose student learns the name of the view that it is shown."
     def student(self, x, view, scale=1):
+        "See `Step.student`."
         self.net.view = view
         return super().student(x, view, scale)
 
@@ -88,7 +90,7 @@ def table5()->dict: # row -> GFLOPs in the paper's unit
     extra = [Pass('student', 'masked', s) for s in shown - {513}]                # if the masked view were seen at every scale
     return {'without MS': total(passes(maskmatch(ms=False), 513)), 'MaskMatch': total(full), 'with LCR at three scales': total(full + extra)}
 
-# %% ../nbs/15_flops.ipynb #62af2050
+# %% ../nbs/15_flops.ipynb #f9f5e1b5
 class Halved(nn.Module):
     "A network whose convolutions are bfloat16, as under autocast."
     def __init__(self, net):
@@ -97,7 +99,9 @@ class Halved(nn.Module):
         for m in net.modules():
             if isinstance(m, nn.Conv2d): m.bfloat16()
 
-    def forward(self, x): return self.net(x.bfloat16())
+    def forward(self, x):
+        "(B,3,H,W) -> (B,C,h,w) bfloat16."
+        return self.net(x.bfloat16())
 
 class Kept:
     "The bytes that autograd keeps for the backward pass, parameters not counted (but autocast's bfloat16 copies of a convolution's weights)."
@@ -106,10 +110,12 @@ class Kept:
         self.bytes, self.own = {}, {p.untyped_storage()._cdata for p in net.parameters() if all(p is not q for q in copies)}
 
     def pack(self, x):
+        "Count a tensor that autograd keeps; views of one storage count once."
         s = x.untyped_storage()
         if s._cdata not in self.own: self.bytes[s._cdata] = s.nbytes()
         return x
     def total(self):
+        "The bytes since the last call."
         n, self.bytes = sum(self.bytes.values()), {}
         return n
 
@@ -136,9 +142,10 @@ def step_cost(
                 loss.backward()
     return Cost(counter.get_total_flops()//batch, tuple(sizes), params)
 
-# %% ../nbs/15_flops.ipynb #030acbb9
+# %% ../nbs/15_flops.ipynb #b852db2b
 @lru_cache(maxsize=None)
-def cost_of(model, classes, output_stride, size, batch, half, method, options, slices=1)->Cost: # remembered: most presets differ in their lists alone
+def cost_of(model, classes, output_stride, size, batch, half, method, options, slices=1)->Cost:
+    "`step_cost` of a network by name, remembered: most presets differ in their lists alone."
     with torch.device('meta'): net = MODELS[model](classes, output_stride)
     return step_cost(net, METHODS[method](**dict(options)), size, batch, half, slices)
 
@@ -146,7 +153,7 @@ def estimate(c:Config, tflops:float=100.)->dict: # of a resolved configuration; 
     "Steps, FLOPs, memory and time of a run."
     labeled, unlabeled = expected(c)
     c = settle(c, unlabeled)
-    of = lambda batch, slices: cost_of(c.model, len(DATA[c.data].classes), c.output_stride, c.size, batch, c.amp != 'off', c.method, tuple(term_options(c).items()), slices)
+    of = lambda batch, slices: cost_of(c.model, class_count(c), c.output_stride, c.size, batch, c.amp != 'off', c.method, tuple(term_options(c).items()), slices)
     batch, slices = c.batch//world(), c.accumulate
     cost, whole = of(batch, min(slices, 2)), of(batch, 1)                        # two slices or ten: what the losses keep is the same
     graph = max(cost.kept) + (slices > 1)*max(whole.kept)*math.ceil(batch/slices)//batch
@@ -163,6 +170,7 @@ def fitted(c:Config)->Config:
         if (gib := estimate(c)['gib']) <= c.max_memory: return c
     raise BadInput(f"--max-memory {c.max_memory:g}: a step needs {gib:.2g} GiB even with one picture at a time; take a smaller --size, --batch or --model, or more processes.")
 
+# %% ../nbs/15_flops.ipynb #8da4e29c
 def flop(n:float)->str:
     "FLOPs in the largest unit of which there is at least one."
     for unit, name in ((1e18, 'E'), (1e15, 'P'), (1e12, 'T')):
@@ -177,7 +185,7 @@ def shown(e:dict)->str:
             f"{flop(e['tflop_per_pair']*1e12)} a pair, {flop(e['eflop']*1e18)} in all, {time} at an assumed {e['tflops']:g} TFLOP/s, evaluation not counted\n"
             f"{e['gib']:.{n}f} GiB: {e['weights_gib']:.{n}f} for weights, gradients and momentum, {e['graph_gib']:.{n}f} for the largest graph ({e['all_graphs_gib']:.{n}f} if all were alive): {card(e['gib'])}")
 
-# %% ../nbs/15_flops.ipynb #25817588
+# %% ../nbs/15_flops.ipynb #ced7e71a
 @dataclass
 class FlopsConfig:
     "FLOPs of the paper's Table 5 and of a training run, counted without running it."
@@ -204,4 +212,6 @@ def print_table5():
     print("\nMaskMatch = teacher at three scales + strong view at three scales + labelled + masked at the base scale only:")
     for p in passes(maskmatch(), 513): print(f"  {p.who:8} {p.view:8} {p.size:4} {known_flops(*PAPER_NET, p.size)/GIGA:9.2f}")
 
-def maskmatch_flops(argv=None): command(FlopsConfig, flops, 'maskmatch_flops', argv)
+def maskmatch_flops(argv=None):
+    "Console command: see `maskmatch_flops --help`."
+    command(FlopsConfig, flops, 'maskmatch_flops', argv)

@@ -13,7 +13,7 @@ from .masking import draw_mask, hide
 from .processes import mine, world
 from .weak_to_strong import consistency, masked_mean
 
-# %% ../nbs/07_lcr.ipynb #8315c394
+# %% ../nbs/07_lcr.ipynb #e2931796
 class LCR(nn.Module):
     "Local consistency regularisation: the third term of Eq. 9."
     def __init__(self,
@@ -43,12 +43,13 @@ class LCR(nn.Module):
         return valid & z if self.where == 'unmasked' else valid
 
     def forward(self, step):
+        "Yields the loss, a scalar."
         x, z = self.masked(step)
         pseudo = step.pseudo(self.scales)
         pseudo = pseudo._replace(valid=self.counted(pseudo.valid, z))
         yield self.weight * consistency(step.student(x, 'masked'), pseudo, self.tau, self.norm)
 
-# %% ../nbs/07_lcr.ipynb #b34bdf6e
+# %% ../nbs/07_lcr.ipynb #fb2363ca
 class Reconstruction(LCR):
     "Table 8's (IR, IR): a linear head on the decoder's features paints the whole image, instead of naming its classes. Not used: `tau`, `scales`."
     def __init__(self,
@@ -59,6 +60,7 @@ class Reconstruction(LCR):
         self.name, self.head = 'reconstruction', nn.Conv2d(channels, 3, 1)
 
     def forward(self, step):
+        "Yields the loss, a scalar."
         x, z = self.masked(step)
         paint = self.head(step.features(x, 'masked').float())                           # (B,3,h,w)
         paint = F.interpolate(paint, x.shape[-2:], mode='bilinear', align_corners=True)   # (B,3,H,W)

@@ -40,7 +40,7 @@ def best_amp(
     if device == 'cuda': return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device == 'cpu' and torch.cpu._is_avx512_bf16_supported() else None
 
-# %% ../nbs/13_learner.ipynb #d36f0b37
+# %% ../nbs/13_learner.ipynb #83a1a331
 class Diverged(BadInput):
     "A loss is not finite any more; the message names term and step."
 
@@ -61,6 +61,7 @@ class Tally:
             if v < math.inf: raise Diverged(f"{k}: the loss is not finite at step {int(v)}; lower --lr, or turn autocast off with --amp off.")
 
     def means(self)->dict: # name -> float
+        "The mean of each value over the steps."
         return {k: float(v)/self.steps for k, v in self.sums.items()}
 
 # %% ../nbs/13_learner.ipynb #01d8caf7

@@ -53,7 +53,7 @@ def predict(
     with torch.autocast(x.device.type, amp, enabled=amp is not None):
         return at_scale(net, normalize(x).contiguous(memory_format=torch.channels_last)).softmax(1)
 
-# %% ../nbs/12_metrics.ipynb #62fc4759
+# %% ../nbs/12_metrics.ipynb #20eabe51
 def starts(
     length:int, # pixels of the picture along one axis
     window:int, stride:int, # pixels
@@ -62,7 +62,8 @@ def starts(
     if not 0 < stride <= window: raise BadInput(f"stride {stride}: windows of {window} pixels cover a picture with a stride from 1 to {window}; choose one of these.")
     return [*range(0, length - window, stride), max(0, length - window)]
 
-def cover(length, window, stride): # -> (length,) float32: how many windows see each pixel
+def cover(length, window, stride):
+    "How many windows see each pixel along one axis, (length,) float32."
     n = torch.zeros(length)
     for i in starts(length, window, stride): n[i:i + window] += 1
     return n
@@ -88,8 +89,9 @@ def slide(
         for (b, i, j), q in zip(at[k:], p): total[b, :, i:i + window, j:j + window] += q
     return total.div_((cover(H, window, stride)[:, None]*cover(W, window, stride)).to(x.device))
 
-# %% ../nbs/12_metrics.ipynb #b2216c47
-def middle(n, crop): # -> the slice of n pixels that is kept, and the slice of the crop that it fills
+# %% ../nbs/12_metrics.ipynb #d283c06f
+def middle(n, crop):
+    "The slice of n pixels that is kept, and the slice of the crop that it fills."
     k = min(n, crop)
     a, b = (n - k)//2, (crop - k)//2
     return slice(a, a + k), slice(b, b + k)
@@ -126,8 +128,9 @@ def evaluating(net:nn.Module):
     finally:
         for m, was in modes.items(): m.training = was
 
-# %% ../nbs/12_metrics.ipynb #bf3da420
-def ahead(f, items, n=2): # f of each item, in order, computed by n threads that stay at most n items ahead
+# %% ../nbs/12_metrics.ipynb #7d96ef0a
+def ahead(f, items, n=2):
+    "f of each item, in order, computed by n threads that stay at most n items ahead."
     with ThreadPoolExecutor(n) as pool:
         todo = deque()
         for item in items:
@@ -135,8 +138,9 @@ def ahead(f, items, n=2): # f of each item, in order, computed by n threads that
             if len(todo) > n: yield todo.popleft().result()
         while todo: yield todo.popleft().result()
 
-# %% ../nbs/12_metrics.ipynb #e10dcbbf
-def opened_pair(pictures, i): # -> (3,H,W) uint8 and (H,W) uint8
+# %% ../nbs/12_metrics.ipynb #bf120a38
+def opened_pair(pictures, i):
+    "Picture and label: (3,H,W) uint8 and (H,W) uint8."
     x, y = (torch.from_numpy(np.array(f(i))) for f in (pictures.image, pictures.label))
     return x.permute(2, 0, 1), y
 

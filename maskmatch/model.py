@@ -14,10 +14,11 @@ from torch import nn
 from .notation import MEAN, STD, BadInput
 from .weights import load_weights
 
-# %% ../nbs/10_model.ipynb #190a8508
+# %% ../nbs/10_model.ipynb #7b3ec03f
 class Norm(nn.BatchNorm2d):
     "BatchNorm; where a channel has a single value, which has no variance, the running statistics stand in for the batch's."
-    def forward(self, x): # (B,C,h,w)
+    def forward(self, x):
+        "(B,C,h,w) -> the same shape."
         if x.numel() > x.shape[1]: return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
@@ -40,7 +41,7 @@ class Block(nn.Module):
 
     def forward(self, x): return F.relu(self.body(x) + self.skip(x))
 
-# %% ../nbs/10_model.ipynb #7fef94f8
+# %% ../nbs/10_model.ipynb #54d4383a
 class Small(nn.Module):
     "A residual backbone for small images: 1/2 size for the decoder, 1/4 size with dilation for context."
     low, high = 24, 64 # channels of the two outputs
@@ -50,11 +51,12 @@ class Small(nn.Module):
         self.early = nn.Sequential(conv(3, 24, 3, 2), Block(24, 24))
         self.late = nn.Sequential(Block(24, 48, 2), Block(48, 64, 1, 2))
 
-    def forward(self, x): # (B,3,H,W) -> (B,24,H/2,W/2), (B,64,H/4,W/4)
+    def forward(self, x):
+        "(B,3,H,W) -> (B,24,H/2,W/2), (B,64,H/4,W/4), rounded up."
         low = self.early(x)
         return low, self.late(low)
 
-# %% ../nbs/10_model.ipynb #cf0373ea
+# %% ../nbs/10_model.ipynb #d2332b2a
 class ASPP(nn.Module):
     "Atrous spatial pyramid pooling: one 1x1, several dilated 3x3, and the mean of the whole image."
     def __init__(self, i, o, rates): # channels in, channels out, dilations
@@ -63,11 +65,12 @@ class ASPP(nn.Module):
         self.pool = conv(i, o, 1)
         self.project = conv(o*(len(rates) + 2), o, 1)
 
-    def forward(self, x): # (B,i,h,w) -> (B,o,h,w)
+    def forward(self, x):
+        "(B,i,h,w) -> (B,o,h,w)."
         pooled = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return self.project(torch.cat([*(b(x) for b in self.branches), pooled], 1))
 
-# %% ../nbs/10_model.ipynb #4f33155d
+# %% ../nbs/10_model.ipynb #fbed26d5
 class DeepLabV3Plus(nn.Module):
     "Chen et al. 2018: ASPP on the deep features, a decoder that adds the shallow ones, logits at the shallow ones' size."
     def __init__(self,
@@ -84,15 +87,17 @@ class DeepLabV3Plus(nn.Module):
         self.fuse = nn.Sequential(*(conv(width + shallow*(k == 0), width) for k in range(fuse)))
         self.classifier = nn.Conv2d(width, classes, 1)
 
-    def features(self, x): # (B,3,H,W) -> (B,width,h,w)
+    def features(self, x):
+        "What comes before the classifier: (B,3,H,W) -> (B,width,h,w)."
         low, high = self.backbone(x)
         high = F.interpolate(self.aspp(high), low.shape[-2:], mode='bilinear', align_corners=True)
         return self.fuse(torch.cat([self.reduce(low), high], 1))
 
-    def forward(self, x): # (B,3,H,W) -> (B,classes,h,w) logits
+    def forward(self, x):
+        "(B,3,H,W) -> (B,classes,h,w) logits."
         return self.classifier(self.features(x))
 
-# %% ../nbs/10_model.ipynb #a27acdc2
+# %% ../nbs/10_model.ipynb #cab5d561
 class ResNet(nn.Module):
     "ResNet-50 or -101 without its classifier, under torchvision's names: (B,3,H,W) -> (B,256,H/4,W/4), (B,2048,H/s,W/s), rounded up."
     low, high = 256, 2048
@@ -109,7 +114,8 @@ class ResNet(nn.Module):
         if deep_stem: deepen(net)
         for k in ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2', 'layer3', 'layer4'): self.add_module(k, getattr(net, k))
 
-    def forward(self, x): # (B,3,H,W) -> (B,256,H/4,W/4), (B,2048,H/s,W/s)
+    def forward(self, x):
+        "(B,3,H,W) -> (B,256,H/4,W/4), (B,2048,H/s,W/s), rounded up."
         low = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
         return low, self.layer4(self.layer3(self.layer2(low)))
 
@@ -123,7 +129,7 @@ def deepen(net): # a torchvision ResNet, changed in place
     for m in (*net.conv1, first.conv1, first.downsample[0]):
         if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
 
-# %% ../nbs/10_model.ipynb #e6e64b6c
+# %% ../nbs/10_model.ipynb #b001c183
 class Lite0(nn.Module):
     "timm's EfficientNet-Lite0 without its classifier, under timm's names: (B,3,H,W) -> (B,24,H/4,W/4), (B,320,H/s,W/s), rounded up."
     low, high = 24, 320
@@ -137,25 +143,29 @@ class Lite0(nn.Module):
         self.register_buffer('scale', 2*torch.tensor(STD)[:, None, None], persistent=False)
         self.register_buffer('shift', 2*torch.tensor(MEAN)[:, None, None] - 1, persistent=False)
 
-    def forward(self, x): # (B,3,H,W) as `normalize` returns it -> (B,24,H/4,W/4), (B,320,H/s,W/s)
+    def forward(self, x):
+        "(B,3,H,W) as `normalize` returns it -> (B,24,H/4,W/4), (B,320,H/s,W/s), rounded up."
         x = self.bn1(self.conv_stem(x*self.scale + self.shift)) # its own range is -1 ... 1
         low = self.blocks[:2](x)
         return low, self.blocks[2:](low)
 
-# %% ../nbs/10_model.ipynb #3b321bf9
+# %% ../nbs/10_model.ipynb #703f08a8
 def rates_at(output_stride): # -> three dilations: 12, 24, 36 at 8
     "The dilations of the pyramid, 96, 192 and 288 pixels of the image at any output stride."
     return tuple(96*k//output_stride for k in (1, 2, 3))
 
 def make_small(classes, output_stride=None):
+    "For pictures of 64 to 256 pixels; logits at half their size."
     if output_stride: raise BadInput(f"--output-stride {output_stride}: the model small has none to choose; leave the option out.")
     return DeepLabV3Plus(Small(), classes, width=48, shallow=16, rates=(2, 4, 6), fuse=1)
 
 def make_resnet(depth, deep_stem, classes, output_stride=None):
+    "The paper's network; logits at a quarter of the picture's size."
     s = output_stride or 8
     return DeepLabV3Plus(ResNet(depth, deep_stem, s), classes, rates=rates_at(s))
 
 def make_lite0(classes, output_stride=None):
+    "For machines without a GPU; logits at a quarter of the picture's size."
     s = output_stride or 16
     return DeepLabV3Plus(Lite0(s), classes, width=128, rates=rates_at(s))
 

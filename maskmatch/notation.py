@@ -15,9 +15,10 @@ IGNORE = 255                      # label of a pixel that counts nowhere: loss, 
 MEAN = (0.485, 0.456, 0.406)      # ImageNet mean, RGB in [0, 1]
 STD = (0.229, 0.224, 0.225)       # ImageNet standard deviation
 
-# %% ../nbs/00_notation.ipynb #6979e01c
+# %% ../nbs/00_notation.ipynb #3d4d00a4
 @lru_cache(maxsize=None)
-def colours(device): # -> MEAN and STD, (3,1,1) each, made once for a device: to copy them there in each step would make a GPU wait
+def colours(device):
+    "MEAN and STD, (3,1,1) float32 each, made once for a device: to copy them there in each step would make a GPU wait."
     with torch.inference_mode(False): return tuple(torch.tensor(v, device=device)[:, None, None] for v in (MEAN, STD))
 
 # %% ../nbs/00_notation.ipynb #dc4ad4e4

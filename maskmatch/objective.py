@@ -87,31 +87,36 @@ class Step:
     def strong(self): # (B,3,H,W)
         return cutmix(self.recoloured, self.box)
 
-# %% ../nbs/09_objective.ipynb #f7c27a8e
+# %% ../nbs/09_objective.ipynb #09e27720
 @patch
 def autocast(self:Step):
+    "The number format of the networks, as a context."
     return torch.autocast(self.u.device.type, self.amp) if self.amp else nullcontext()
 
 @patch
 @torch.no_grad()
-def prob(self:Step, scales=(1,)): # (B,C,H,W) float32, the teacher's mean probability for the weak view
+def prob(self:Step, scales=(1,)):
+    "The teacher's mean probability for the weak view, (B,C,H,W) float32."
     if scales not in self.said:
         with self.autocast(): self.said[scales] = ensemble(torch.inference_mode()(self.teacher), self.weak, scales, self.kind)
     return self.said[scales]
 
 @patch
-def pseudo(self:Step, scales=(1,)): # Pseudo, unmixed
+def pseudo(self:Step, scales=(1,)):
+    "`Pseudo` of (B,H,W) maps, before CutMix."
     return pseudo_label(self.prob(tuple(scales)), self.valid)
 
 @patch
-def student(self:Step, x, view, scale=1): # (B,C,H,W) float32 logits; `view` names what x is
+def student(self:Step, x, view, scale=1):
+    "The student's logits for x, (B,C,H,W) float32; `view` names what x is."
     with running_stats(self.net, view in self.bn), self.autocast(): return at_scale(in_slices(self.net, self.slices, self.net), x, scale)
 
 @patch
-def features(self:Step, x, view): # (B,F,h,w) the student's features before its classifier
+def features(self:Step, x, view):
+    "The student's features before its classifier, (B,F,h,w)."
     with running_stats(self.net, view in self.bn), self.autocast(): return in_slices(self.net.features, self.slices, self.net)(x)
 
-# %% ../nbs/09_objective.ipynb #bf3a8fd4
+# %% ../nbs/09_objective.ipynb #0d3b3c62
 class MeanTeacher(nn.Module):
     "The consistency of Tarvainen and Valpola (2017): squared distance of the two networks' probabilities, no threshold, no CutMix."
     def __init__(self,
@@ -121,15 +126,21 @@ class MeanTeacher(nn.Module):
         self.name, self.weight = 'mean_teacher', weight
 
     def forward(self, step):
+        "Yields the loss, a scalar."
         gap = step.student(step.recoloured, 'strong').softmax(1) - step.prob()
         yield self.weight * (gap.square().mean(1) * step.valid).sum() / share(step.valid.sum())
 
-# %% ../nbs/09_objective.ipynb #5db0c308
-def suponly(loss='ce', thresh=0.7, min_kept=0.085, **_): return [Supervised(loss, 1., thresh, min_kept)]
+# %% ../nbs/09_objective.ipynb #23935260
+def suponly(loss='ce', thresh=0.7, min_kept=0.085, **_):
+    "Labels only, Eq. 1."
+    return [Supervised(loss, 1., thresh, min_kept)]
 
-def meanteacher(**labeled): return suponly(**labeled) + [MeanTeacher()]
+def meanteacher(**labeled):
+    "Mean Teacher."
+    return suponly(**labeled) + [MeanTeacher()]
 
 def fixmatch(tau=0.9, lambda1=1., norm='kept', **labeled):
+    "Eq. 4, the paper's baseline: FixMatch with an averaged teacher."
     return suponly(**labeled) + [WeakToStrong(tau=tau, weight=lambda1, norm=norm)]
 
 # %% ../nbs/09_objective.ipynb #dbca98ed

@@ -91,8 +91,9 @@ class PlainPictures(Dataset):
         label[~valid_mask(crop)] = IGNORE
         return TENSOR(image), torch.from_numpy(label).long()
 
-# %% ../nbs/16a_plain.ipynb #0699341f
-def seen_at(net, x, s=1): # logits of x (B,3,H,W) seen at scale s, at x's size
+# %% ../nbs/16a_plain.ipynb #187e72a2
+def seen_at(net, x, s=1):
+    "The logits of x (B,3,H,W) seen at scale s, at x's size: (B,C,H,W)."
     size = x.shape[-2:]
     if s != 1: x = F.interpolate(x, scaled_size(size, s), mode='bilinear', align_corners=True)
     return F.interpolate(net(x), size, mode='bilinear', align_corners=True)
@@ -117,19 +118,23 @@ def plain_losses(t:Config, net, teacher, x, y, valid, weak, strong, box, visible
     if t.method == 'maskmatch' and t.lcr: losses.append(t.lambda2*consistent(seen_at(net, weak*visible, 1), conf, label, valid))
     return losses
 
-def plain_visible(B, size, p, gamma, device): # (B,1,size,size) float, 1 where a patch is shown
+def plain_visible(B, size, p, gamma, device):
+    "A mask (B,1,size,size) float, 1 where a patch is shown."
     n = -(-size//p)
     return F.interpolate((torch.rand(B, 1, n, n, device=device) >= gamma).float(), scale_factor=p, mode='nearest')[..., :size, :size]
 
-# %% ../nbs/16a_plain.ipynb #857af608
+# %% ../nbs/16a_plain.ipynb #b21c3151
 Way = namedtuple('Way', 'step student teacher') # function of no arguments -> list of the losses
 
 @torch.no_grad()
 def plain_ema(teacher, net, alpha=0.99):
+    "The moving average, one tensor at a time."
     for old, new in zip(teacher.state_dict().values(), net.state_dict().values()):
         old.copy_(old*alpha + new*(1 - alpha))
 
-def plain_sgd(net): return torch.optim.SGD(net.parameters(), 1e-3, momentum=0.9, weight_decay=1e-4)
+def plain_sgd(net):
+    "PyTorch's optimiser as it comes."
+    return torch.optim.SGD(net.parameters(), 1e-3, momentum=0.9, weight_decay=1e-4)
 
 def plain_way(c:StepConfig, t:Config, data:Data)->Way:
     "The plain loop."

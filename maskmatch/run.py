@@ -188,7 +188,7 @@ class Parser(argparse.ArgumentParser):
             said = f"{word}: belongs to no option" + ''.join(f"; did you mean {v}" for v in near)
         self.exit(2, f"{self.prog}: {said}; {self.prog} --help lists the options.\n")
 
-# %% ../nbs/17_run.ipynb #038a1352
+# %% ../nbs/17_run.ipynb #553cb026
 def parser(
     config:type, # a dataclass, or a chain of them: its fields are the options, their comments the help
     name:str, # of the program
@@ -199,7 +199,8 @@ def parser(
     for f in fields(config):
         shown = '' if f.default in (None, MISSING, '') or f.default is False else f' (default: {f.default})'
         text, flag = ((about[f.name] or '') + shown).replace('%', '%%'), '--' + f.name.replace('_', '-')
-        if f.default is MISSING: p.add_argument(f.name, type=f.type, help=text)
+        if f.type is list: p.add_argument(f.name, nargs='+', help=text)
+        elif f.default is MISSING: p.add_argument(f.name, type=f.type, help=text)
         elif f.type is bool: p.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         else: p.add_argument(flag, type=f.type, metavar=f.name.split('_')[-1].upper(), help=text)
     return p

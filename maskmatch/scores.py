@@ -6,9 +6,9 @@
 __all__ = ['BANDS', 'how', 'score', 'progress', 'find_data', 'during', 'config_of', 'network_of', 'trained', 'EvalConfig',
            'measure', 'table', 'evaluate_run', 'boundary_words', 'maskmatch_eval']
 
-# %% ../nbs/13c_scores.ipynb #ae7b6930
+# %% ../nbs/13c_scores.ipynb #0e64349a
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import torch
 from torch import nn
@@ -40,10 +40,11 @@ def progress(rows:list)->dict: # of log.csv
     point = lambda v: dict(step=v[1], miou=round(v[0], 2))
     return dict(best=point(best), last=point(last), last5=round(sum(v[0] for v in seen[-5:])/len(seen[-5:]), 2))
 
-# %% ../nbs/13c_scores.ipynb #32151e7a
+# %% ../nbs/13c_scores.ipynb #4505aa85
 def find_data(c:Config)->Data:
     "The data set with its partition."
-    return partition(DATA[c.data].load(c.root, val=c.val), c.labeled, c.unlabeled, c.split_seed, c.split, c.splits)
+    data = partition(DATA[c.data].load(c.root, val=c.val), c.labeled, c.unlabeled, c.split_seed, c.split, c.splits)
+    return data if c.side is None else replace(data, train=replace(data.train, side=c.side), val=replace(data.val, side=c.side))
 
 def during(rows:list)->str:
     "Best, last and mean of the last five, in words."

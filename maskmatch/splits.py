@@ -8,7 +8,7 @@ __all__ = ['VOC_CPS', 'CITY_CPS', 'U2PL', 'PUBLISHED', 'WHOLE', 'parse_ids', 're
            'protocol', 'make_split', 'Splits', 'MakeSplit', 'BuildVOC', 'check_splits', 'write_split', 'write_aug',
            'maskmatch_data']
 
-# %% ../nbs/11c_splits.ipynb #ad9359e0
+# %% ../nbs/11c_splits.ipynb #58818139
 import hashlib
 import os
 import re
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from .data import Data, Pictures, choose
 from .datasets import DATA, build_aug
+from .folder import listed
 from .notation import BadInput, IGNORE, rng
 from .run import commands, to_write, write
 
@@ -130,14 +131,15 @@ def fetched(name)->tuple: # ids, sorted
             raise BadInput(f"--split {name}: could not fetch {url} ({e}); go online once, or give --splits DIR, a folder that holds {name}.txt.") from None
     return verified(parse_ids(text), name, ' and '.join(PUBLISHED[name].sources))
 
-# %% ../nbs/11c_splits.ipynb #61fcf571
+# %% ../nbs/11c_splits.ipynb #ce9cf615
 def count_labeled(
-    spec:str, # `40`, `1/8`
+    spec:str, # `40`, `1/8`, `all`
     n:int, # training pictures
 )->int: # 1..n
     "How many pictures a `--labeled` number or fraction means."
+    if spec == 'all': return n
     try: k = round(n*Fraction(spec)) if '/' in spec else int(spec)
-    except (ValueError, ZeroDivisionError): raise BadInput(f"--labeled {spec}: give a number, a fraction such as 1/8, or a file of ids.") from None
+    except (ValueError, ZeroDivisionError): raise BadInput(f"--labeled {spec}: give a number, a fraction such as 1/8, all, or a file of ids.") from None
     if not 0 < k <= n: raise BadInput(f"--labeled {spec}: that is {k} labelled images of {n}; at least 1 and at most {n} are possible.")
     return k
 
@@ -154,10 +156,10 @@ def places(names, data, where)->list: # of these ids among the training pictures
 def has_mask(p:Pictures, i:int)->bool: # is there a mask to open?
     return isinstance(p.masks[i], np.ndarray) or Path(p.masks[i]).is_file()
 
-# %% ../nbs/11c_splits.ipynb #2aa71c2a
+# %% ../nbs/11c_splits.ipynb #1f0510f8
 def partition(
     data:Data,
-    labeled:str=None, # a number, a fraction, or a file of ids (see `parse_ids`)
+    labeled:str=None, # a number, a fraction, `all`, or a file of ids (see `parse_ids`); of a folder, among those with masks
     unlabeled:str='rest', # `rest`: what is not labelled (all, if nothing is left); `all`: every training picture, without its mask
     seed:int=0, # of the draw
     split:str=None, # a name of `PUBLISHED`, instead of `labeled`
@@ -166,8 +168,10 @@ def partition(
     "Choose the labelled pictures. Draws are nested: more labels contain fewer. Raises `BadInput` for a choice that cannot be made."
     n, spec, whole = len(data.train), str(labeled), choose(unlabeled, dict(rest=False, all=True), '--unlabeled')
     if split: chosen, how = places(published(split, splits), data, f'--split {split}'), split
-    elif Path(spec).is_file(): chosen, how = places(read_ids(spec), data, spec), spec
-    else: chosen, how = draw(n, seed)[:count_labeled(spec, n)], f'drawn with seed {seed}'
+    elif Path(spec).is_file(): chosen, how = places((listed(Path(spec).read_text()) if data.name == 'folder' else read_ids(spec)), data, spec), spec
+    else:
+        pool = set(data.labeled or range(n))                                     # of a folder, those with masks
+        chosen, how = [i for i in draw(n, seed) if i in pool][:count_labeled(spec, len(pool))], 'all' if spec == 'all' else f'drawn with seed {seed}'
     for i in chosen:
         if not has_mask(data.train, i): raise BadInput(f"{data.train.images[i]}: is to be labelled but has no mask {data.train.masks[i]}; add it or choose other images.")
     rest = sorted(set(range(n)) - set(chosen))

@@ -49,11 +49,12 @@ def bands(
     rows = max(1, pixels//W) if label.device.type == 'cpu' else H
     return [(slice(i, i + 1), ..., slice(r, r + rows), slice(None)) for i in range(B) for r in range(0, H, rows)]
 
-# %% ../nbs/03_supervised.ipynb #d6fecb7a
+# %% ../nbs/03_supervised.ipynb #b50f956b
 class PixelCE(torch.autograd.Function):
     "`PixelCE.apply(logits, label)`: the cross-entropy of each pixel, (B,H,W) float32, 0 where ignored. Keeps no softmax for the backward pass."
     @staticmethod
     def forward(ctx, logits, label):
+        "(B,C,H,W), (B,H,W) -> (B,H,W) float32."
         ctx.save_for_backward(logits, label)
         ce = torch.empty(label.shape, device=label.device)                                # (B,H,W)
         for k in bands(label): ce[k] = F.cross_entropy(logits[k].float(), label[k], ignore_index=IGNORE, reduction='none')
@@ -61,7 +62,8 @@ class PixelCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad): # (B,H,W)
+    def backward(ctx, grad):
+        "(B,H,W) -> the gradient of the logits, (B,C,H,W)."
         logits, label = ctx.saved_tensors
         out, y = torch.empty_like(logits), label.clamp_max(logits.shape[1] - 1)[:, None]  # (B,1,H,W)
         grad = (grad * (label != IGNORE))[:, None]
@@ -84,7 +86,7 @@ def ohem(
     keep = (label != IGNORE) & ~easy                                        # NaN is not easy
     return torch.where(keep, ce, 0.).sum() / share(keep.count_nonzero())
 
-# %% ../nbs/03_supervised.ipynb #4e45df2f
+# %% ../nbs/03_supervised.ipynb #8f01b70d
 class Supervised(nn.Module):
     "The labelled term of Eq. 4 and Eq. 9: one loss, from the labelled batch of the step. Raises `BadInput` for an option that cannot work."
     def __init__(self,
@@ -100,4 +102,5 @@ class Supervised(nn.Module):
         self.name, self.weight, self.loss = 'supervised', weight, losses[loss]
 
     def forward(self, step):
+        "Yields the loss, a scalar."
         yield self.weight * self.loss(step.student(step.x, 'labeled'), step.y)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from .processes import neighbour
 
-# %% ../nbs/02_views.ipynb #14ca1e07
+# %% ../nbs/02_views.ipynb #59961a2c
 class Crop(NamedTuple):
     "Random resize, crop, flip and padding as one window on the source image."
     scaled:tuple # (H', W'): the size that the resize alone would give the whole image
@@ -26,7 +26,8 @@ class Crop(NamedTuple):
     flip:bool # mirror left-right
 
     @property
-    def kept(self): # (rows, columns) of the output that show the image
+    def kept(self):
+        "(rows, columns) of the output that show the image, in pixels."
         return min(self.size, self.scaled[0] - self.top), min(self.size, self.scaled[1] - self.left)
 
 # %% ../nbs/02_views.ipynb #36d67a7b

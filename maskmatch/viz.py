@@ -105,7 +105,7 @@ inputs.forEach(s => s.addEventListener("input", draw)); draw(); }})();</script>
 CONTROL = ('<label style="display:flex;gap:.6em;align-items:center">{name}<input type="range" min="0" max="{last}" value="{start}" '
            'data-values="{values}" style="{accent}flex:1;max-width:22em"><output></output></label>')
 
-# %% ../nbs/18_viz.ipynb #eb98a6b7
+# %% ../nbs/18_viz.ipynb #82d0975a
 class explore:
     "A figure as a function of parameters, drawn for every combination of the values given: sliders without a kernel."
     def __init__(self,
@@ -117,7 +117,8 @@ class explore:
         self.start = {k: v.index((start or {}).get(k, v[len(v)//2])) for k, v in self.grid.items()}
         self.frames = [self.frame(*v) for v in itertools.product(*self.grid.values())]
 
-    def frame(self, *values): # -> (png in base64, text, text alternative)
+    def frame(self, *values):
+        "The figure for these values: PNG in base64, line of text, text alternative."
         out = self.f(**dict(zip(self.grid, values)))
         fig, note = out if isinstance(out, tuple) else (out, '')
         at = ', '.join(f'{k} = {v}' for k, v in zip(self.grid, values))
@@ -131,12 +132,14 @@ class explore:
         return PAGE.format(id=ident, name=html.escape(name), controls=controls, frames=json.dumps(self.frames).replace('</', '<\\/'),
                            sizes=[len(v) for v in self.grid.values()])
 
-    def live(self): # the same figure redrawn by the kernel, as ipywidgets
+    def live(self):
+        "The same figure redrawn by the kernel, as ipywidgets."
         from ipywidgets import SelectionSlider, interactive
         sliders = {k: SelectionSlider(options=v, value=v[self.start[k]], description=k) for k, v in self.grid.items()}
         return interactive(self.draw, **sliders)
 
     def draw(self, **values):
+        "Draw and show the figure for these values."
         from IPython.display import Image as Shown, display
         out = self.f(**values)
         fig, note = out if isinstance(out, tuple) else (out, '')

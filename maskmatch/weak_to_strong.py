@@ -67,7 +67,7 @@ def consistency(
     ce = F.cross_entropy(logits.float(), pseudo.label, reduction='none')         # (B,H,W)
     return masked_mean(ce, selected(pseudo, tau), pseudo.valid, norm)
 
-# %% ../nbs/05_weak_to_strong.ipynb #0414d8a7
+# %% ../nbs/05_weak_to_strong.ipynb #4d54cc33
 class WeakToStrong(nn.Module):
     "The unlabelled term of Eq. 4 with `scales=(1,)`, and of Eq. 9 (that is, Eq. 8) with three scales."
     def __init__(self,
@@ -80,6 +80,7 @@ class WeakToStrong(nn.Module):
         self.name, self.scales, self.tau, self.weight, self.norm = 'weak_to_strong', tuple(scales), tau, weight, norm
 
     def forward(self, step):
+        "Yields a loss for each scale, scalars."
         pseudo = step.pseudo(self.scales).mix(step.box)
         for s in self.scales:
             logits = step.student(step.strong, 'strong', scale=s)                # (B,C,H,W)

@@ -15,12 +15,13 @@ from torch import nn
 from .notation import BadInput
 from .run import unpack
 
-# %% ../nbs/10b_weights.ipynb #f414ea37
+# %% ../nbs/10b_weights.ipynb #73eeb583
 GLUON = 'https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/'
 SOURCES = dict(deeplabv3plus_resnet50s=GLUON + 'gluon_resnet50_v1s-1762acc0.pth', deeplabv3plus_resnet101s=GLUON + 'gluon_resnet101_v1s-60fe0cc1.pth',
                deeplabv3plus_resnet50='ResNet50_Weights.IMAGENET1K_V1', deeplabv3plus_resnet101='ResNet101_Weights.IMAGENET1K_V1')
 
-def address(name): # of a model -> URL; torchvision, a second to import, is asked only for its own
+def address(name):
+    "The URL of a model's ImageNet weights; torchvision, a second to import, is asked only for its own."
     if name.endswith('s'): return SOURCES[name]
     from torchvision.models import get_weight
     return get_weight(SOURCES[name]).url

@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 
 
 def test_console_scripts_are_installed():
-    for name in ('maskmatch_train', 'maskmatch_eval', 'maskmatch_data', 'maskmatch_flops', 'maskmatch_bench'):
+    for name in ('maskmatch_train', 'maskmatch_eval', 'maskmatch_check', 'maskmatch_data', 'maskmatch_flops', 'maskmatch_bench'):
         p = subprocess.run([Path(sys.executable).parent/name, '--help'], capture_output=True, text=True)
         assert p.returncode == 0 and ('usage: ' + name in p.stdout or f'{name} splits --help' in p.stdout)
     text = subprocess.run([Path(sys.executable).parent/'maskmatch_train', '--help'], capture_output=True, text=True).stdout
@@ -60,7 +60,7 @@ def test_output_that_nobody_reads_to_the_end():
 
 def test_run_folder(run):
     out, printed = run
-    assert {p.name for p in out.iterdir()} == {'config.json', 'log.csv', 'speed.csv', 'metrics.json', 'last.pt', 'previous.pt', 'best.pt', '.lock', 'curves.png', 'predictions.png'}
+    assert {p.name for p in out.iterdir()} == {'config.json', 'classes.json', 'log.csv', 'speed.csv', 'metrics.json', 'last.pt', 'previous.pt', 'best.pt', '.lock', 'curves.png', 'predictions.png'}
     assert 'step 2' in printed and '\x1b' not in printed and '\r' not in printed                # plain lines where there is no terminal
     rows = list(csv.DictReader(open(out/'log.csv')))
     assert [r['step'] for r in rows] == ['2', '4', '6']
