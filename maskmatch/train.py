@@ -96,14 +96,15 @@ def begin(c:Config, data:Data, run:Run)->Learner:
     print(f"{data.note}\n{c.method}: {len(data.labeled)} labelled and {len(data.unlabeled)} unlabelled pictures, {c.steps} steps{slices}, {c.device}{shared}, {run.dir}", flush=True)
     return L
 
-# %% ../nbs/14_train.ipynb #0400a9c6
+# %% ../nbs/14_train.ipynb #ac2d3b4c
 @contextmanager
 def rescued(L:Learner, run:Run):
     "Whatever ends the training from outside becomes one sentence, after a checkpoint if the learner stands between two steps."
     try: yield
     except Diverged: raise
-    except (BadInput, RuntimeError) as e:
-        known, memory, lost = isinstance(e, BadInput), isinstance(e, torch.OutOfMemoryError), 'DataLoader worker' in str(e)
+    except (BadInput, RuntimeError, ConnectionError, EOFError, FileNotFoundError) as e:
+        known, memory = isinstance(e, BadInput), isinstance(e, torch.OutOfMemoryError)
+        lost = 'DataLoader worker' in str(e) or isinstance(e, (OSError, EOFError)) and L.workers # a loader that is gone cannot hand over a batch it has announced
         if not (known or memory or lost): raise
         said = sentence_of(e) if known else "the GPU's memory is too small; --accumulate 2 needs less, --max-memory GIB chooses it" if memory else \
                "a loader process was ended from outside, often for want of memory; try fewer --workers"

@@ -39,7 +39,7 @@ def address(site):
 
 PAGE = '''const raw = [], walk = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
 while (walk.nextNode()) { const n = walk.currentNode;
-  if (!n.parentElement.closest("pre, code, script, style, .katex") && /\\\\tag|\\\\\\(|\\\\\\[|\\$[^$\\n]+\\$/.test(n.data)) raw.push(n.data); }
+  if (!n.parentElement.closest("pre, code, script, style, .katex") && /\\\\tag|\\\\\\(|\\\\\\[|\\$[^$\\n]+\\$|\\]\\(/.test(n.data)) raw.push(n.data); }
 return {raw, wide: document.documentElement.scrollWidth - arguments[0], bad: document.querySelectorAll(".katex-error").length,
   undrawn: [...document.querySelectorAll(".math")].filter(e => !e.querySelector(".katex")).length,
   blank: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 80)),
@@ -118,17 +118,18 @@ def test_every_figure_moves(width, browser, address):
     assert not stuck and moved > 90
 
 
-def test_dark_where_the_reader_has_it_dark(browser, address):
+def test_dark_where_the_reader_has_it_dark(address):
     from selenium.webdriver.support.ui import WebDriverWait
-    light = lambda: browser.execute_script('return ["backgroundColor", "color"].map(k => getComputedStyle(document.body)[k].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))')
-    screen(browser, 1280)
     for scheme in ('dark', 'light'):
-        browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value=scheme)]))
-        browser.get(address + 'masking.html')
-        def right(_): # a stylesheet that the script switches on may come after the page's own load event
-            paper, ink = light()
-            return paper + 300 < ink if scheme == 'dark' else ink + 300 < paper
-        WebDriverWait(browser, 30, poll_frequency=.1).until(right, f'{scheme}: {light()}')
+        with chromium() as browser: # a new reader, who has chosen nothing
+            light = lambda: browser.execute_script('return ["backgroundColor", "color"].map(k => getComputedStyle(document.body)[k].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))')
+            screen(browser, 1280)
+            browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value=scheme)]))
+            browser.get(address + 'masking.html')
+            def right(_): # a stylesheet that the script switches on may come after the page's own load event
+                paper, ink = light()
+                return paper + 300 < ink if scheme == 'dark' else ink + 300 < paper
+            WebDriverWait(browser, 30, poll_frequency=.1).until(right, f'{scheme}: paper and ink {light()}')
 
 
 def test_search_finds_a_word(browser, address):
