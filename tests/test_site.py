@@ -118,18 +118,22 @@ def test_every_figure_moves(width, browser, address):
     assert not stuck and moved > 90
 
 
-def test_dark_where_the_reader_has_it_dark(address):
+LIGHTNESS = 'return ["backgroundColor", "color"].map(k => getComputedStyle(document.body)[k].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))'
+
+
+@pytest.mark.parametrize('scheme', ['dark', 'light'])
+def test_dark_where_the_reader_has_it_dark(address, scheme):
     from selenium.webdriver.support.ui import WebDriverWait
-    for scheme in ('dark', 'light'):
-        with chromium() as browser: # a new reader, who has chosen nothing
-            light = lambda: browser.execute_script('return ["backgroundColor", "color"].map(k => getComputedStyle(document.body)[k].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))')
-            screen(browser, 1280)
-            browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value=scheme)]))
-            browser.get(address + 'masking.html')
-            def right(_): # a stylesheet that the script switches on may come after the page's own load event
-                paper, ink = light()
-                return paper + 300 < ink if scheme == 'dark' else ink + 300 < paper
-            WebDriverWait(browser, 30, poll_frequency=.1).until(right, f'{scheme}: paper and ink {light()}')
+    with chromium() as browser: # a new reader, who has chosen nothing
+        screen(browser, 1280)
+        browser.get(address + 'index.html')
+        browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value=scheme)]))
+        WebDriverWait(browser, 30).until(lambda b: b.execute_script('return matchMedia(`(prefers-color-scheme: ${arguments[0]})`).matches', scheme), 'the browser wants none')
+        browser.get(address + 'masking.html')
+        def right(_): # a stylesheet that the script switches on may come after the page's own load event
+            paper, ink = browser.execute_script(LIGHTNESS)
+            return paper + 300 < ink if scheme == 'dark' else ink + 300 < paper
+        WebDriverWait(browser, 30, poll_frequency=.1).until(right, f'not {scheme}')
 
 
 def test_search_finds_a_word(browser, address):
