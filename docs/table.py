@@ -4,16 +4,15 @@ Runs `maskmatch_train` for every row and seed (a run that is there is not repeat
 metrics of each run to docs/results/NAME/, and writes docs/results/NAME.csv and NAME.md. `--collect` only collects."""
 import argparse
 import csv
-import datetime
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 import torch
+from maskmatch import choices
 
 RESULTS = Path(__file__).resolve().parent/'results'
 PLANS = dict(
@@ -74,9 +73,8 @@ def collect(name):
 
 
 def machine():
-    cpu = next((x.split(':')[1].strip() for x in open('/proc/cpuinfo') if x.startswith('model name')), platform.processor()) if Path('/proc/cpuinfo').exists() else platform.processor()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
-    return f"{cpu}, {os.cpu_count()} cores, {gpu}; Python {platform.python_version()}, torch {torch.__version__}; {datetime.date.today()}"
+    m = choices.machine()
+    return f"{m['processor']}, GPU: {m['GPU']}; Python {m['Python']}, torch {m['torch']}; {m['date']}"
 
 
 if __name__ == '__main__':

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLOSER', 'STYLE', 'Finding', 'caught', 'layout', 'closer', 'passed_over', 'Look', 'look_at', 'odd_picture', 'pages',
            'smooth_share', 'mask_in', 'duplicates', 'about_classes', 'Checked', 'check', 'frequencies', 'in_numbers',
-           'tally', 'page', 'CheckConfig', 'print_check', 'run_check', 'maskmatch_check']
+           'tally', 'document', 'page', 'CheckConfig', 'print_check', 'run_check', 'maskmatch_check']
 
 # %% ../nbs/23_check.ipynb #bfc0664a
 import json
@@ -181,7 +181,7 @@ def in_numbers(c:Checked)->dict: # words -> text
     return {'pictures': f'{n}', 'with a mask': f'{have}, of which {len(c.val)} validate', 'without one': f'{n - have}, {1 - have/n:.0%}',
             'classes': f'{len(c.data.classes)}', 'width x height': most, 'ignored pixels': f"{sum(v.ignored for v in (*c.train, *c.val))/max(1, pixels):.1%} of those in masks"}
 
-# %% ../nbs/23_check.ipynb #9f2a4595
+# %% ../nbs/23_check.ipynb #b56037d5
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;
 vertical-align:top}.n{text-align:right}li{overflow-wrap:anywhere;margin:.3rem 0}.error{border-left:4px solid #d33;padding-left:.6rem}.warning{border-left:4px solid #da0;padding-left:.6rem}
 .bar{background:#38c;height:.7rem;min-width:1px}@media(max-width:600px){.wide{display:none}}"""
@@ -190,8 +190,12 @@ def tally(findings:list)->str: # 1 error, 2 warnings
     errors = sum(f.error for f in findings)
     return ', '.join(f"{n} {what}{'s'*(n != 1)}" for n, what in ((errors, 'error'), (len(findings) - errors, 'warning')))
 
+def document(title:str, body:str, style:str='')->str: # text, html, css -> html
+    "A page in one file that needs no other."
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,"><title>{escape(title)}</title><style>{STYLE}{style}</style>{body}</html>\n'
+
 def page(c:Checked)->str: # html
-    "The report: one file that needs no other."
+    "The report of the check."
     said = tally(c.findings) if c.findings else 'Nothing was found to be wrong'
     items = ''.join(f'<li class="{"error" if f.error else "warning"}"><b>{escape(f.kind)}</b>: {escape(f.text)}</li>' for f in sorted(c.findings, key=lambda f: not f.error))
     body = f'<h1>{escape(c.root.name)}</h1><p>{said}.</p><ul style="list-style:none;padding:0">{items}</ul>'
@@ -199,7 +203,7 @@ def page(c:Checked)->str: # html
         body += '<h2>What is there</h2><table>' + ''.join(f'<tr><th>{k}</th><td>{escape(v)}</td></tr>' for k, v in in_numbers(c).items()) + '</table>'
         rows = ''.join(f'<tr><td>{escape(k)}</td><td class=n>{s:.2%}</td><td class=n>{a}</td><td class=n>{b}</td><td class=wide><div class=bar style="width:{20*s:.2f}rem"></div></td></tr>' for k, s, a, b in frequencies(c))
         body += f'<h2>Classes</h2><table><tr><th>class</th><th>of the pixels</th><th>labelled pictures</th><th>that validate</th><th class=wide></th></tr>{rows}</table>'
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,"><title>{escape(c.root.name)}</title><style>{STYLE}</style>{body}</html>\n'
+    return document(c.root.name, body)
 
 # %% ../nbs/23_check.ipynb #42e3ca1c
 @dataclass

@@ -90,18 +90,18 @@ def table5()->dict: # row -> GFLOPs in the paper's unit
     extra = [Pass('student', 'masked', s) for s in shown - {513}]                # if the masked view were seen at every scale
     return {'without MS': total(passes(maskmatch(ms=False), 513)), 'MaskMatch': total(full), 'with LCR at three scales': total(full + extra)}
 
-# %% ../nbs/15_flops.ipynb #f9f5e1b5
+# %% ../nbs/15_flops.ipynb #a593a33c
 class Halved(nn.Module):
     "A network whose convolutions are bfloat16, as under autocast."
     def __init__(self, net):
         super().__init__()
         self.net = net
         for m in net.modules():
-            if isinstance(m, nn.Conv2d): m.bfloat16()
+            if isinstance(m, nn.Conv2d): m.bfloat16().register_forward_pre_hook(lambda m, x: x[0].bfloat16())
 
     def forward(self, x):
         "(B,3,H,W) -> (B,C,h,w) bfloat16."
-        return self.net(x.bfloat16())
+        return self.net(x)
 
 class Kept:
     "The bytes that autograd keeps for the backward pass, parameters not counted (but autocast's bfloat16 copies of a convolution's weights)."

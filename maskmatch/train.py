@@ -6,7 +6,7 @@
 __all__ = ['load_data', 'make_learner', 'summary', 'reporter', 'describe', 'begin', 'rescued', 'halt', 'follow', 'train', 'tune',
            'finish', 'gallery', 'list_presets', 'dry_run', 'start', 'maskmatch_train']
 
-# %% ../nbs/14_train.ipynb #e4b02691
+# %% ../nbs/14_train.ipynb #9bdd93bb
 import io
 import json
 import os
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from fastprogress.fastprogress import progress_bar
-from .choices import in_words
+from .choices import in_words, machine
 from .config import PRESETS, TRAIN, Config, chosen, numbers, on_machine, resolve, settle, term_options
 from .data import Data, remember
 from .flops import estimate, fitted, shown
@@ -73,10 +73,11 @@ def reporter(c:Config):
         bar.update(row['step'])
     return show
 
-# %% ../nbs/14_train.ipynb #f005dd3b
+# %% ../nbs/14_train.ipynb #13aec493
 def describe(c:Config, data:Data, run:Run):
-    "Write classes.json and choices.json; show the choices."
+    "Write classes.json, environment.json and choices.json; show the choices."
     write(run.dir/'classes.json', json.dumps(dict(names=data.classes, colors=data.colors), indent=1, ensure_ascii=False).encode())
+    write(run.dir/'environment.json', json.dumps(machine(c.device) | dict(processes=str(world())), indent=1).encode())
     if not (why := {k: v for k, v in chosen(c).items() if getattr(c, k) == v[0]}): return
     write(run.dir/'choices.json', json.dumps({k: dict(value=v, reason=r) for k, (v, r) in why.items()}, indent=1).encode())
     print(f"Chosen for {c.root}; each can be set:\n{in_words(why)}", flush=True)
