@@ -53,12 +53,12 @@ class Program(nn.Module):
         out = self.net(x.flip(2, 3)).flip(2, 3) if self.turned else self.net(x)
         return F.interpolate(out, image.shape[-2:], mode='bilinear', align_corners=True).softmax(1)
 
-# %% ../nbs/26_export.ipynb #2456b88e
+# %% ../nbs/26_export.ipynb #f037525e
 SMALLEST = 33 # pixels of a side
 
 def about(s:Segmenter)->str:
     "What must be known beside the weights, as JSON."
-    return json.dumps(dict(model=s.model, output_stride=s.output_stride, crop=s.crop, classes=list(s.classes), colours=s.colours.tolist(), mean=MEAN, std=STD,
+    return json.dumps(dict(model=s.model, output_stride=s.output_stride, crop=s.crop, side=s.side, classes=list(s.classes), colours=s.colours.tolist(), mean=MEAN, std=STD,
                            input='image: uint8 (B,3,H,W), RGB', output='probability: float32 (B,C,H,W)'))
 
 def as_safetensors(s:Segmenter)->bytes:

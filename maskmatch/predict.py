@@ -83,7 +83,7 @@ def items(inputs:dict): # yields `Item`s
         if path.suffix.lower() in VIDEOS: yield from frames(name, path)
         else: yield Item(name, path, path)
 
-# %% ../nbs/24b_predict.ipynb #5db67629
+# %% ../nbs/24b_predict.ipynb #1b781c0c
 LARGE = 2**22 # pixels of a picture that is not decoded ahead
 
 def opened_item(item:Item): # -> (item, (H,W,3) uint8 array or `BadInput`)
@@ -105,7 +105,7 @@ def answers(s:Segmenter, todo, window=None, stride=None, batch:int=16, amp=None)
     for part in ahead(load, parts):
         for shape, same in groupby(part, lambda v: getattr(v[1], 'shape', None)):
             if shape is None: yield from same
-            elif windows(s, shape[:2], window)[0] >= max(shape[:2]) and shape[0]*shape[1] <= most:
+            elif s.shown(shape[:2]) == shape[:2] and windows(s, shape[:2], window)[0] >= max(shape[:2]) and shape[0]*shape[1] <= most:
                 same = list(same)
                 for v, said in zip(same, segment_many(s, [v[1] for v in same], amp)): yield *v, *said
             else:
@@ -187,7 +187,7 @@ def opened_folder(out:Path, settings:dict, again:bool):
         raise BadInput(f"{file}: is not JSON; choose another --out, or --again to replace what is there.") from None
     finally: lock.release()
 
-# %% ../nbs/24b_predict.ipynb #249be258
+# %% ../nbs/24b_predict.ipynb #df09d67c
 def predict_files(
     s:Segmenter,
     paths, # images, folders and videos
@@ -201,7 +201,7 @@ def predict_files(
     "Write maps of classes for pictures. Raises `BadInput`."
     out, inputs, cut = Path(out), find_inputs(paths, out), windows(s, (10**5, 10**5), window, stride)
     starts(10**5, *cut)                                                          # refuses a stride that leaves gaps
-    settings = dict(model=s.hash(), classes=list(s.classes), window=cut[0], stride=cut[1], whole=window is None, amp=str(amp))
+    settings = dict(model=s.hash(), classes=list(s.classes), side=s.side, window=cut[0], stride=cut[1], whole=window is None, amp=str(amp))
     key, n, shown = key_of(settings), dict(made=0, there=0, broken=0, signal=0), time.monotonic()
     def todo():
         for item in items(inputs):

@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['WHOLE', 'VALUES', 'painted', 'classes_of', 'Segmenter', 'filled', 'of_run', 'of_file', 'segmenter', 'windows',
-           'bands', 'said', 'segment', 'segment_many']
+           'bands', 'enlarge', 'said', 'segment', 'segment_many']
 
-# %% ../nbs/24_segment.ipynb #0b44b581
+# %% ../nbs/24_segment.ipynb #e68f9482
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 import torch
-from torch import nn
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from .data import shrunk
 from .datasets import DATA
 from .metrics import AT_ONCE, cover, predict, starts
 from .model import make_model
@@ -38,7 +41,7 @@ def classes_of(run:Run)->tuple: # names; colours (C,3) uint8
         return tuple(map(str, told['names'])), painted(told.get('colors'), len(told['names']))
     except (ValueError, KeyError, TypeError, AttributeError): raise BadInput(f"{file}: does not list names and colours of classes; put back the file that maskmatch_train wrote.") from None
 
-# %% ../nbs/24_segment.ipynb #2ae3364d
+# %% ../nbs/24_segment.ipynb #dca82c2a
 @dataclass
 class Segmenter:
     "A trained network and what belongs to it."
@@ -48,9 +51,14 @@ class Segmenter:
     crop:int=None # side of the crops that it was trained on, in pixels
     model:str=None # of `MODELS`
     output_stride:int=None # as `make_model` takes it
+    side:int=None # pictures with a longer side were reduced to it in training
 
     def __post_init__(self):
         if self.colours is None: self.colours = painted(None, len(self.classes))
+
+    def shown(self, hw)->tuple: # (H, W) -> (H, W)
+        "The size at which the network sees a picture."
+        return shrunk(hw, self.side)
 
     @property
     def device(self): return next((v.device for v in self.net.state_dict().values()), torch.device('cpu'))
@@ -63,7 +71,7 @@ class Segmenter:
             h.update(v.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return h.hexdigest()[:16]
 
-# %% ../nbs/24_segment.ipynb #28622fbc
+# %% ../nbs/24_segment.ipynb #adff5dab
 def filled(what, weights:dict, classes, model:str, output_stride=None)->nn.Module: # in eval mode
     "A network with these weights. Raises `BadInput` naming `what` if they do not fit."
     net = make_model(model, len(classes), 0, output_stride)
@@ -76,7 +84,7 @@ def of_run(folder, checkpoint:str='last.pt', who:str='teacher')->Segmenter:
     run = Run(folder)
     c, (names, colours) = config_of(run), classes_of(run)
     net = filled(f'{run.dir}/{checkpoint}', run.load(checkpoint)[who], names, c.model, c.output_stride)
-    return Segmenter(net, names, colours, c.size, c.model, c.output_stride)
+    return Segmenter(net, names, colours, c.size, c.model, c.output_stride, c.side)
 
 def of_file(path)->Segmenter:
     "What `maskmatch_export` wrote. Raises `BadInput`."
@@ -84,9 +92,9 @@ def of_file(path)->Segmenter:
     except ImportError: raise BadInput(f"{path}: needs the package safetensors to be read; pip install 'maskmatch[export]'.") from None
     try:
         with safe_open(path, 'pt') as f: told, weights = json.loads(f.metadata()['maskmatch']), {k: f.get_tensor(k) for k in f.keys()}
-        names, rest = tuple(told['classes']), (told['crop'], told['model'], told['output_stride'])
+        names, rest = tuple(told['classes']), (told['crop'], told['model'], told['output_stride'], told.get('side'))
     except Exception as e: raise BadInput(f"{path}: is not a file that maskmatch_export wrote ({type(e).__name__}); give one, or a run folder.") from None
-    return Segmenter(filled(path, weights, names, *rest[1:]), names, painted(told['colours'], len(names)), *rest)
+    return Segmenter(filled(path, weights, names, *rest[1:3]), names, painted(told['colours'], len(names)), *rest)
 
 # %% ../nbs/24_segment.ipynb #95c5389c
 def segmenter(
@@ -143,7 +151,21 @@ def bands(
             done, total = total[:, :after - i], torch.cat([total[:, after - i:], torch.zeros_like(total[:, :after - i])], 1)
             yield slice(i, after), slice(a, b), done.div_(seen[0][i:after, None]*seen[1][a:b])
 
-# %% ../nbs/24_segment.ipynb #8e0a6d21
+# %% ../nbs/24_segment.ipynb #51afe389
+def enlarge(
+    p:Tensor, # (C,h,w) probabilities
+    hw:tuple, # (H, W) to be
+    values:int=None, # probabilities held at a time, else `VALUES`
+): # yields (slice of rows, (C,n,W))
+    "What `F.interpolate` computes, piece by piece."
+    (C, h, _), (H, W) = p.shape, hw
+    at = ((torch.arange(H, device=p.device) + .5)*h/H - .5).clamp(0)
+    low, n = at.long(), max(1, (values or VALUES)//(C*W))
+    for r in (slice(i, min(i + n, H)) for i in range(0, H, n)):
+        rows = torch.lerp(p[:, low[r]], p[:, (low[r] + 1).clamp_max(h - 1)], (at - low)[r, None])
+        yield r, F.interpolate(rows[None], (rows.shape[1], W), mode='bilinear')[0]
+
+# %% ../nbs/24_segment.ipynb #5f3093fb
 def said(p): # (...,C,h,w) probabilities -> class and 255 x its probability, (...,h,w) uint8 arrays
     top, ids = p.max(-3)
     return ids.byte().cpu().numpy(), top.mul(255).round().byte().cpu().numpy()
@@ -157,8 +179,14 @@ def segment(
 )->tuple: # class and confidence of each pixel: (H,W) uint8 arrays, 255 is certainty
     "What a network says of a picture."
     image = np.asarray(image)
-    ids, sure = np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8)
-    for r, c, p in bands(s, image, *windows(s, image.shape[:2], window, stride), batch, amp): ids[r, c], sure[r, c] = said(p)
+    hw, ids, sure = s.shown(image.shape[:2]), np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8)
+    small = image if hw == ids.shape else np.asarray(Image.fromarray(image).resize(hw[::-1], Image.BICUBIC, reducing_gap=2))
+    pieces = bands(s, small, *windows(s, hw, window, stride), batch, amp)
+    if hw != ids.shape:
+        whole = torch.empty(len(s.classes), *hw, device=s.device)
+        for r, c, p in pieces: whole[:, r, c] = p
+        pieces = ((r, slice(None), p) for r, p in enlarge(whole, ids.shape))
+    for r, c, p in pieces: ids[r, c], sure[r, c] = said(p)
     return ids, sure
 
 def segment_many(s:Segmenter, images, amp=None)->list: # of what `segment` returns

@@ -205,3 +205,16 @@ def test_a_picture_of_80_million_pixels_stays_below_2_gb(run, tmp_path):
     assert m.shape == (8000, 10000) and len(np.unique(m)) == 6
     assert all(Image.open(tmp_path/'out'/k).size == (10000, 8000) for k in ('overlay/large.jpg', 'confidence/large.png'))
     assert abs((m[640:1280, 640:1280] == m[1920:2560, 1920:2560]).mean() - 1) < .05   # the same scenes, in other windows
+
+
+def test_a_picture_is_reduced_as_in_training(run, tmp_path):
+    "A run with --side saw reduced pictures; large ones are shown to it reduced, and the maps have their own size."
+    small, large = pictures(1)[0], tmp_path/'x.png'
+    Image.fromarray(small).resize((320, 320), Image.BICUBIC).save(large)
+    (tmp_path/'run').mkdir()
+    for f in run.iterdir(): (tmp_path/'run'/f.name).write_bytes(f.read_bytes())
+    (tmp_path/'run'/'config.json').write_text(json.dumps(dict(data='shapes', model='small', size=48, side=64)))
+    ok(call(tmp_path/'run', large, '--out', tmp_path/'out', '--amp', 'off')), ok(call(run, large, '--out', tmp_path/'as_it_is', '--amp', 'off'))
+    reduced, as_it_is = ids(tmp_path/'out', 'x'), ids(tmp_path/'as_it_is', 'x')
+    assert reduced.shape == (320, 320) and (reduced[2::5, 2::5] == said(small)).mean() > .9 > (as_it_is[2::5, 2::5] == said(small)).mean()
+    assert len(np.unique(np.diff(reduced.astype(int), axis=1).nonzero()[1] % 5)) == 5                       # enlarged as probabilities: borders lie between the small pixels too
