@@ -46,7 +46,7 @@ def sizes_of(data:Data, most:int=500)->list: # of (H, W), from headers
     n = len(data.train)
     return [data.train.whole(i) for i in range(0, n, -(-n//most))]
 
-# %% ../nbs/22b_choices.ipynb #3d1e4f6a
+# %% ../nbs/22b_choices.ipynb #0c7ed7c3
 def suited(
     data:Data, # of the folder
     device:str, # cpu, cuda or mps
@@ -65,10 +65,12 @@ def suited(
     out = dict(
         labeled=('all', f'{len(data.labeled)} training pictures have a mask'), unlabeled=('all', 'every training picture, those with masks too, whose masks are not used twice'),
         model=(best, why), size=(crop, f'what a step can bear {"on a GPU" if gpu else "without a GPU"}' if crop == bear else f'half of the pictures are no longer than {short:g} on their shorter side'),
-        batch=(8 if gpu else 4, 'labelled pictures a step, and as many unlabelled'), steps=(10000 if gpu else 600, 'an hour or more on a GPU' if gpu else 'some minutes without a GPU; more are better'),
+        batch=(8 if gpu else 4, 'labelled pictures a step, and as many unlabelled'), steps=(10000 if gpu else 1500, 'an hour or more on a GPU' if gpu else 'a quarter of an hour or two without a GPU; more are better'),
         lr=(.03 if scratch else .01, 'from scratch' if scratch else 'a pretrained backbone needs small steps'),
         head_lr=(1., 'as the backbone'), loss=('ce', 'no class is known to be rare'), eval=('whole', 'pictures are evaluated as the network sees them'),
-        tau=(.9, "the paper's"), gamma=(.5, 'half of a picture stays to be seen'), p=(p, 'an eighth of the crop'), blur=(round((size or crop)/129, 1), 'grows with the crop'))
+        burn_in=(.5, 'the teacher learns from labels before it labels'), norm=('valid', 'a pseudo-label weighs the same whether few or many are kept'), lambda1=(.5, 'half of the paper\'s: with few labels the teacher errs on rare classes'), lambda2=(.5, 'likewise'),
+        tau=(.97, 'of a rare class taken for a common one, less is kept than at 0.9'), gamma=(.5, 'half of a picture stays to be seen'), p=(p, 'an eighth of the crop'), blur=(round((size or crop)/129, 1), 'grows with the crop'))
+    if not gpu: out['ms'] = (False, 'three scales would take about twice as long')
     if side: out['side'] = (side, f'half of the pictures are longer than {long:g} pixels; a crop should show more than a corner of one')
     if gib: out['max_memory'] = (round(.85*gib, 1), f'of the {gib:.0f} GiB of this GPU')
     return out

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'poly', 'best_amp', 'Diverged', 'Tally', 'Learner', 'pseudo_quality']
 
-# %% ../nbs/13_learner.ipynb #d1d75c13
+# %% ../nbs/13_learner.ipynb #46c5ab7f
 import math
 import time
 import torch
@@ -17,6 +17,7 @@ from .model import param_groups
 from .notation import BadInput, IGNORE
 from .objective import Step, backward
 from .processes import average_, share, total, world
+from .supervised import Supervised
 from .teacher import ema_decay, ema_update, make_teacher
 from .weak_to_strong import selected
 
@@ -40,18 +41,18 @@ def best_amp(
     if device == 'cuda': return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device == 'cpu' and torch.cpu._is_avx512_bf16_supported() else None
 
-# %% ../nbs/13_learner.ipynb #83a1a331
+# %% ../nbs/13_learner.ipynb #16507668
 class Diverged(BadInput):
     "A loss is not finite any more; the message names term and step."
 
 class Tally:
     "Sums of scalars on their device, since the last row of the log."
-    def __init__(self): self.steps, self.sums, self.broke = 0, {}, {}
+    def __init__(self): self.counts, self.sums, self.broke = {}, {}, {}
 
     def add(self, values:dict, t:int): # name -> scalar; the step, from 0
         "One more step."
-        self.steps += 1
         for k, v in values.items():
+            self.counts[k] = self.counts.get(k, 0) + 1
             first = self.broke.get(k, torch.full_like(v, math.inf))
             self.sums[k], self.broke[k] = self.sums.get(k, torch.zeros_like(v)) + v, torch.where(v.isfinite(), first, first.clamp_max(t + 1))
 
@@ -61,10 +62,10 @@ class Tally:
             if v < math.inf: raise Diverged(f"{k}: the loss is not finite at step {int(v)}; lower --lr, or turn autocast off with --amp off.")
 
     def means(self)->dict: # name -> float
-        "The mean of each value over the steps."
-        return {k: float(v)/self.steps for k, v in self.sums.items()}
+        "The mean of each value over the steps that have it."
+        return {k: float(v)/self.counts[k] for k, v in self.sums.items()}
 
-# %% ../nbs/13_learner.ipynb #01d8caf7
+# %% ../nbs/13_learner.ipynb #5edeb038
 class Learner:
     "Trains a student under a list of terms, and keeps its teacher."
     def __init__(self,
@@ -76,6 +77,7 @@ class Learner:
         steps:int=1000, lr:float=0.03, momentum:float=0.9, weight_decay:float=5e-4, # SGD with `poly`
         head_lr:float=1., # learning rate of all that is not backbone, in multiples of `lr`
         alpha:float=0.99, # EMA decay of the teacher
+        burn_in:float=0., # share of the steps in which only labels teach
         seed:int=0, device:str='cpu', amp=None, # dtype of autocast or None
         resize:tuple=(0.5, 2.0), # range of the weak view's random resize
         workers:int=0, # loader processes
@@ -85,7 +87,7 @@ class Learner:
         **step, # `cutmix_p`, `blur`, `bn`, `ensemble`: see `Step`
     ):
         self.device, self.data, self.size, self.batch, self.steps, self.lr = device, data, size, batch, steps, lr
-        self.alpha, self.seed, self.amp, self.resize, self.workers, self.watch, self.options = alpha, seed, amp, resize, workers, watch, step | dict(slices=accumulate)
+        self.burn_in, self.alpha, self.seed, self.amp, self.resize, self.workers, self.watch, self.options = burn_in, alpha, seed, amp, resize, workers, watch, step | dict(slices=accumulate)
         if batch % world(): raise BadInput(f"--batch {batch}: {world()} processes share a batch; give a multiple of {world()}.")
         if device == 'cuda' and world() > 1: net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         self.student = net.to(device, memory_format=torch.channels_last).train()
@@ -113,7 +115,7 @@ def step(self:Learner, labeled, unlabeled)->Step: # the batches of `one_step`
     (x, _, y), (u, valid) = ([v.to(self.device, non_blocking=True) for v in batch] for batch in (labeled, unlabeled[:2]))
     return Step(self.student, self.teacher, x, y.long(), u, valid, self.seed, self.t, amp=self.amp, **self.options)
 
-# %% ../nbs/13_learner.ipynb #4c57cc3b
+# %% ../nbs/13_learner.ipynb #77a54cdf
 @patch
 def one_step(self:Learner,
     labeled, # (B,3,S,S) uint8, (B,S,S) bool, (B,S,S) uint8: image, valid, label
@@ -124,7 +126,7 @@ def one_step(self:Learner,
     step = self.step(labeled, unlabeled)
     for g in self.opt.param_groups: g['lr'] = g['scale']*poly(self.lr, self.t, self.steps)
     self.opt.zero_grad(set_to_none=True)
-    values = backward(self.terms, step, self.scaler.scale)
+    values = backward(self.active(), step, self.scaler.scale)
     values |= pseudo_quality(step, self.terms, unlabeled[2].to(self.device, non_blocking=True) if self.watch else None)
     average_([*self.shared(), *values.values()])
     self.scaler.step(self.opt)
@@ -133,6 +135,11 @@ def one_step(self:Learner,
     self.tally.add(values, self.t)
     self.t, self.whole = self.t + 1, True
     return values
+
+@patch
+def active(self:Learner)->list: # of terms
+    "The terms of this step: in the burn-in, those on labelled pictures alone."
+    return [t for t in self.terms if isinstance(t, Supervised) or self.t >= self.burn_in*self.steps]
 
 @patch
 def shared(self:Learner)->list: # of tensors
@@ -179,7 +186,7 @@ def fit(self:Learner,
         if total(torch.tensor(int(stop()))): break
     self.seconds += time.perf_counter() - start
 
-# %% ../nbs/13_learner.ipynb #f90da89f
+# %% ../nbs/13_learner.ipynb #22f9f670
 PARTS = ('student', 'teacher', 'terms', 'opt', 'scaler')
 
 @patch
@@ -194,4 +201,4 @@ def load_state(self:Learner, state:dict):
     for k in PARTS: getattr(self, k).load_state_dict(state[k])
     self.t, self.seed, self.seconds = state['t'], state['seed'], state['seconds']
     there = lambda v: {k: x.to(self.device) for k, x in v.items()}
-    self.tally.steps, self.tally.sums, self.tally.broke = state['tally']['steps'], there(state['tally']['sums']), there(state['tally']['broke'])
+    self.tally.counts, self.tally.sums, self.tally.broke = dict(state['tally']['counts']), there(state['tally']['sums']), there(state['tally']['broke'])

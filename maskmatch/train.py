@@ -34,7 +34,7 @@ from .scores import config_of, during, find_data, how, network_of, progress, sco
 from .splits import PUBLISHED
 from .viz import draw_curves, draw_predictions, png
 
-# %% ../nbs/14_train.ipynb #b91ad81e
+# %% ../nbs/14_train.ipynb #cebd91f8
 def load_data(c:Config)->Data:
     "The same, in memory if it fits, and every labelled picture in it checked."
     data = find_data(c)
@@ -46,7 +46,7 @@ def load_data(c:Config)->Data:
 def make_learner(c:Config, data:Data, weights=None)->Learner: # `weights` instead of the configuration's
     "Network, terms and optimiser of a configuration."
     net = make_model(c.model, len(data.classes), c.seed, c.output_stride, weights or c.weights)
-    return Learner(net, METHODS[c.method](**term_options(c)), data, c.size, c.batch, c.steps, c.lr, alpha=c.alpha, seed=c.seed, device=c.device, head_lr=c.head_lr,
+    return Learner(net, METHODS[c.method](**term_options(c)), data, c.size, c.batch, c.steps, c.lr, alpha=c.alpha, burn_in=c.burn_in, seed=c.seed, device=c.device, head_lr=c.head_lr,
                    weight_decay=c.weight_decay, amp=best_amp(c.device, c.amp), resize=numbers(c.resize, 'resize'), workers=min(c.workers, os.cpu_count() or 1), watch=c.watch, accumulate=c.accumulate, compile=c.compile,
                    cutmix_p=c.cutmix_p, blur=c.blur, bn=tuple(c.bn.split(',')), ensemble=c.ensemble)
 
