@@ -2,7 +2,8 @@
 
 Copies CamVid's 367 training frames into images/ and the masks of 23 of them (drawn with the seed) into masks/, trains with
 `maskmatch_train --data DIR` and no option but those of the row, and scores the teacher on CamVid's test frames, which no run has seen.
-A run that is there is not repeated. Writes docs/results/folder.csv and folder.md; `--collect` only collects."""
+`--more` gives the default of the first seed 20 masks more, once as `maskmatch_suggest` says and three times by chance. A run that is
+there is not repeated. Writes docs/results/folder.csv and folder.md; `--collect` only collects."""
 import argparse
 import csv
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from maskmatch.config import on_machine
 from maskmatch.datasets import CAMVID, camvid
+from maskmatch.folder import Folder
 from maskmatch.run import Run, write
 from maskmatch.scores import config_of, measure, network_of
 from table import machine
@@ -26,7 +28,10 @@ ROWS = {
     'FixMatch with EMA teacher': ['--method', 'fixmatch'],
     '+ LCR': ['--method', 'maskmatch', '--lcr', '--no-ms'],
     'MaskMatch': ['--method', 'maskmatch', '--lcr', '--ms'],
-    'all 367 labels': ['--method', 'suponly']}
+    'all 367 labels': ['--method', 'suponly'],
+    'default, 20 masks more by chance': [],
+    'default, 20 masks more as suggested': []}
+MORE = list(ROWS)[-2:]
 
 
 def build(folder, root, masks, seed):
@@ -39,11 +44,26 @@ def build(folder, root, masks, seed):
     (folder/'classes.txt').write_text('\n'.join([*CAMVID, 'void']))
 
 
+def grow(folder, row, seed, root, work):
+    "The first folder and run of `default`, with 20 masks more; those that validated still do."
+    first = Folder(work/'few-0')
+    shutil.copytree(first.root, folder)
+    (folder/'val.txt').write_text('\n'.join(first.val))
+    if row.endswith('suggested'):
+        subprocess.run([sys.executable, '-c', 'from maskmatch.suggest import maskmatch_suggest; maskmatch_suggest()', str(work/'default-0'), '--n', '20'], check=True, stdout=subprocess.DEVNULL)
+        chosen = [Path(v).stem for v in (work/'default-0'/'suggest'/'suggest.txt').read_text().splitlines()]
+    else:
+        rest = [v for v in first.images if v not in first.masks]
+        chosen = [rest[i] for i in torch.randperm(len(rest), generator=torch.Generator().manual_seed(100 + seed))[:20].tolist()]
+    for v in chosen: shutil.copy(Path(root, 'trainannot', f'{v}.png'), folder/'masks'/f'{v}.png')
+
+
 def run(row, seed, root, more):
     work = Path('runs')/'folder'
-    name = ''.join(c if c.isalnum() else '-' for c in row.lower()).strip('-')
-    data, out = work/('all' if row.startswith('all') else f'few-{seed}'), work/f'{name}-{seed}'
+    name = '-'.join(''.join(c if c.isalnum() else ' ' for c in row.lower()).split())
+    data, out = work/('all' if row.startswith('all') else f'data-{name}-{seed}' if row in MORE else f'few-{seed}'), work/f'{name}-{seed}'
     if (out/'test.json').exists(): return json.loads((out/'test.json').read_text())
+    if row in MORE and not data.exists(): grow(data, row, seed, root, work)
     if not data.exists(): build(data, root, 367 if row.startswith('all') else 23, seed)
     subprocess.run([sys.executable, '-m', 'maskmatch.train', '--data', str(data), *ROWS[row], '--seed', str(seed), '--out', str(out), *more], check=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
     c, held = on_machine(config_of(Run(out), device='auto')), camvid(root, 'test')

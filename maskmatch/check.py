@@ -181,8 +181,8 @@ def in_numbers(c:Checked)->dict: # words -> text
     return {'pictures': f'{n}', 'with a mask': f'{have}, of which {len(c.val)} validate', 'without one': f'{n - have}, {1 - have/n:.0%}',
             'classes': f'{len(c.data.classes)}', 'width x height': most, 'ignored pixels': f"{sum(v.ignored for v in (*c.train, *c.val))/max(1, pixels):.1%} of those in masks"}
 
-# %% ../nbs/23_check.ipynb #b56037d5
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;
+# %% ../nbs/23_check.ipynb #52837775
+STYLE = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;
 vertical-align:top}.n{text-align:right}li{overflow-wrap:anywhere;margin:.3rem 0}.error{border-left:4px solid #d33;padding-left:.6rem}.warning{border-left:4px solid #da0;padding-left:.6rem}
 .bar{background:#38c;height:.7rem;min-width:1px}@media(max-width:600px){.wide{display:none}}"""
 

@@ -1,10 +1,14 @@
 "`maskmatch_suggest` on a folder: the list, the table, the sheet in a browser, and what cannot work."
+import contextlib
 import csv
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,12 +16,23 @@ from browser import chromium, complaints, requests, screen
 from maskmatch.datasets import DATA
 from maskmatch.run import Run
 from maskmatch.scores import trained
+from maskmatch.suggest import maskmatch_suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
 
 
-def call(*args): return subprocess.run([sys.executable, '-c', "import sys; from maskmatch.suggest import maskmatch_suggest as f; sys.argv[0] = 'maskmatch_suggest'; f()", *map(str, args), '--device', 'cpu'], env=ENV, capture_output=True, text=True)
+CODE = "import sys; from maskmatch.suggest import maskmatch_suggest as f; sys.argv[0] = 'maskmatch_suggest'; f()"
+
+
+def process(*args): return subprocess.run([sys.executable, '-c', CODE, *map(str, args), '--device', 'cpu'], env=ENV, capture_output=True, text=True)
+
+
+def call(*args): # the same without the start of a process, which is most of the time
+    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()) as out:
+        try: maskmatch_suggest([*map(str, args), '--device', 'cpu']); code = 0
+        except SystemExit as e: code = e.code
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 @pytest.fixture
@@ -37,37 +52,77 @@ def run(tmp_path):
     return r.dir, d
 
 
+def rows(out): return list(csv.DictReader(open(out/'suggest.csv', encoding='utf-8')))
+
+
 def test_the_list_the_table_and_the_sheet(run):
     r, d = run
-    p = call(r, '--n', 5)
+    (d/'images'/'weit weg').mkdir(), (d/'images'/'09.png').rename(d/'images'/'weit weg'/'ö.png')
+    p = process(r, '--n', 5)
     assert p.returncode == 0 and p.stderr == '', p.stderr
-    names = (r/'suggest.txt').read_text().splitlines()
-    assert len(set(names)) == 5 and all(Path(n).exists() and int(Path(n).stem) >= 4 for n in names) and p.stdout.splitlines()[:5] == names
-    assert not {'10.png', '11.png'} <= {Path(n).name for n in names}                                        # the same picture twice teaches once
-    rows = list(csv.DictReader(open(r/'suggest.csv')))
-    assert [v['picture'] for v in rows] == names and all(0 <= float(v[k]) <= 1 for v in rows for k in ('score', 'doubt', 'disagreement'))
+    out = r/'suggest'
+    names = (out/'suggest.txt').read_text(encoding='utf-8').splitlines()
+    assert len(set(names)) == 5 and all((d/'images'/n).is_file() and not (d/'masks'/n).exists() for n in names) and p.stdout.splitlines()[:5] == names
+    assert not {'10.png', '11.png'} <= set(names)                                                            # the same picture twice teaches once
+    assert [v['name'] for v in rows(out)] == names and all(0 <= float(v[k]) <= 1 for v in rows(out) for k in ('score', 'doubt', 'disagreement'))
+    assert (out/'suggest.html').stat().st_size < 400_000
+    WebDriverWait = pytest.importorskip('selenium.webdriver.support.ui').WebDriverWait
     with chromium() as b:
         for width in (1280, 390):
             screen(b, width)
-            b.get((r/'suggest.html').as_uri())
-            assert b.execute_script('return document.querySelectorAll(".shot").length') == 5 and b.execute_script('return document.documentElement.scrollWidth') <= width
+            b.get((out/'suggest.html').as_uri())
+            said = b.execute_script('return [...document.querySelectorAll(".shot figcaption")].map(e => e.textContent)')
+            assert len(said) == 5 and all(v.startswith(f'{k}. {n}: ') and len(v) > 30 for k, (v, n) in enumerate(zip(said, names), 1))
+            assert b.execute_script('return document.documentElement.scrollWidth') <= width
             assert b.execute_script('return [...document.images].every(i => i.naturalWidth && i.alt)')
+        b.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='dark')]))
+        WebDriverWait(b, 30).until(lambda b: b.execute_script('return matchMedia("(prefers-color-scheme: dark)").matches'))
+        assert sum(Image.open(io.BytesIO(b.get_screenshot_as_png())).convert('RGB').getpixel((2, 2))) < 200 and b.execute_script('return getComputedStyle(document.body).color') == 'rgb(255, 255, 255)'
         assert not complaints(b) and not [u for u in requests(b) if u.split(':')[0] not in ('file', 'data', 'chrome')]
-    was = [(r/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
-    assert call(r, '--n', 5).returncode == 0 and was == [(r/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
+    was = [(out/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
+    assert process(r, '--n', 5).returncode == 0 and was == [(out/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
 
 
 def test_diversity_and_more_than_there_are(run):
     r, d = run
     p = call(r, '--n', 50, '--out', r/'all', '--delta', 0)
     assert p.returncode == 0 and 'only 8' in p.stderr and len((r/'all'/'suggest.txt').read_text().splitlines()) == 8
-    scores = [float(v['score']) for v in csv.DictReader(open(r/'all'/'suggest.csv'))]
+    scores = [float(v['score']) for v in rows(r/'all')]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_masks_of_unlabelled_pictures_are_never_opened(run, tmp_path):
+    r, d = run
+    for i in range(4, 12): (d/'masks'/f'{i:02}.png').write_text('poison')                                    # that are there and no part of the run
+    (d/'val.txt').write_text('00\n'), (tmp_path/'few.txt').write_text('01\n02\n')
+    (r/'config.json').write_text(json.dumps(json.loads((r/'config.json').read_text()) | dict(labeled=str(tmp_path/'few.txt'))))
+    p = call(r, '--n', 9)
+    assert p.returncode == 0 and p.stderr == '', p.stderr
+    assert sorted((r/'suggest'/'suggest.txt').read_text().splitlines()) == [f'{i:02}.png' for i in range(3, 12)]
+    (d/'masks'/'01.png').write_text('poison')                                                                # one that is needed
+    p = call(r, '--n', 9)
+    assert p.returncode == 2 and p.stderr.count('\n') == 1 and '01.png' in p.stderr, p.stderr
+
+
+def test_scales_moved_data_and_large_pictures(run, tmp_path):
+    r, d = run
+    config = json.loads((r/'config.json').read_text()) | dict(scales='1')
+    (r/'config.json').write_text(json.dumps(config))
+    big = Image.open(d/'images'/'05.png').resize((3000, 2000))
+    big.save(d/'images'/'05.png')
+    shutil.move(d, tmp_path/'moved')
+    p = call(r, '--n', 8)
+    assert p.returncode == 2 and p.stderr.count('\n') == 1 and 'no such folder' in p.stderr, p.stderr
+    p = call(r, '--n', 8, '--root', tmp_path/'moved')
+    assert p.returncode == 0 and '05.png' in p.stdout and all(float(v['disagreement']) == 0 for v in rows(r/'suggest'))  # the run's own scales
+    small = next(v for v in rows(r/'suggest') if v['name'] == '05.png')
+    big.resize((1024, 683), Image.BICUBIC, reducing_gap=2).save(tmp_path/'moved'/'images'/'05.png')          # what is shown to the network
+    assert call(r, '--n', 8, '--root', tmp_path/'moved').returncode == 0 and next(v for v in rows(r/'suggest') if v['name'] == '05.png') == small
 
 
 def test_what_cannot_work(run):
     r, d = run
-    for args, words in (([r, '--n', 0], '--n 0'), ([r, '--delta', -1], '--delta -1'), ([r, '--scales', '1,x'], '--scales'), ([d], 'no config.json'), ([r, '--root', d/'gone'], 'gone')):
+    for args, words in (([r, '--n', 0], '--n 0'), ([r, '--scales', '0'], '--scales 0'), ([r, '--out', d/'classes.txt'], 'cannot be made'), ([r, '--delta', -1], '--delta -1'), ([r, '--scales', '1,x'], '--scales'), ([d], 'no config.json'), ([r, '--root', d/'gone'], 'gone')):
         p = call(*args)
         assert p.returncode == 2 and p.stderr.count('\n') == 1 and words in p.stderr, p.stderr
     whole = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)

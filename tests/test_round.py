@@ -1,0 +1,69 @@
+"A folder of one's own, by the commands alone: check, train, report, predict, suggest, export, with no option but the folder (and --steps: a test has no quarter of an hour)."
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+import numpy as np
+import pytest
+from PIL import Image
+from maskmatch.datasets import CAMVID, camvid
+from maskmatch.folder import Folder
+from maskmatch.shapes import TEXTURES, scenes
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMES = ROOT.parent/'shared'/'data'/'camvid_240x180'
+MODULES = dict(check='check', train='train', report='report', predict='predict', suggest='suggest', export='export', compare='report')
+
+
+def call(cwd, what, *args):
+    code = f"import sys; from maskmatch.{MODULES[what]} import maskmatch_{what} as f; sys.argv[0] = 'maskmatch_{what}'; f()"
+    p = subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=cwd, env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'), capture_output=True, text=True)
+    assert p.returncode == 0, p.stdout + p.stderr
+    return p.stdout
+
+
+def built_in(d):
+    x, y = scenes(40, seed=5)
+    for i in range(40):
+        Image.fromarray(x[i]).save(d/'images'/f'{i:02}.png')
+        if i < 15: Image.fromarray(y[i]).save(d/'masks'/f'{i:02}.png')
+    (d/'classes.txt').write_text('\n'.join(TEXTURES))
+
+
+def frames(d):
+    data = camvid(FRAMES).train
+    for i in range(0, len(data), 9):
+        data.image(i).save(d/'images'/f'{data.ids[i]}.png')
+        if i % 2: Path(d/'masks'/f'{data.ids[i]}.png').write_bytes(Path(data.masks[i]).read_bytes())
+    (d/'classes.txt').write_text('\n'.join([*CAMVID, 'void']))
+
+
+@pytest.mark.parametrize('fill', [built_in, frames])
+def test_the_whole_round(tmp_path, fill):
+    if fill is frames and not FRAMES.exists(): pytest.skip('CamVid is not beside the checkout')
+    d = tmp_path/'mine'
+    (d/'images').mkdir(parents=True), (d/'masks').mkdir()
+    fill(d)
+    assert '0 errors' in call(tmp_path, 'check', 'mine') and (d/'report.html').exists()
+    said = call(tmp_path, 'train', '--data', 'mine', '--steps', 10)
+    run = tmp_path/'runs'/'mine-maskmatch-0'
+    chosen = json.loads((run/'choices.json').read_text())
+    assert all(f"--{k.replace('_', '-')} {v['value']}" in said and v['reason'] in said for k, v in chosen.items()) and {'model', 'size', 'batch', 'tau', 'burn_in'} <= set(chosen)
+    assert 'mIoU' in call(tmp_path, 'report', 'runs/mine-maskmatch-0') and (run/'report.html').stat().st_size > 1e4
+    call(tmp_path, 'predict', 'runs/mine-maskmatch-0', 'mine/images')
+    images = Folder(d).images
+    rows = list(csv.DictReader(open(tmp_path/'predictions'/'areas.csv', encoding='utf-8')))
+    assert {r['image'] for r in rows} == set(images)
+    for name, f in images.items():
+        with Image.open(f) as a, Image.open(tmp_path/'predictions'/'ids'/f'{name}.png') as b: assert a.size == b.size and b.mode == 'P' and np.asarray(b).max() < len(rows[0]) - 4
+    call(tmp_path, 'suggest', 'runs/mine-maskmatch-0')
+    listed = (run/'suggest'/'suggest.txt').read_text().splitlines()
+    assert len(listed) == 20 and all((d/'images'/v).exists() and Path(v).stem not in Folder(d).masks for v in listed)
+    if importlib.util.find_spec('onnxruntime'):
+        call(tmp_path, 'export', 'runs/mine-maskmatch-0')
+        assert {'model.safetensors', 'model.pt2', 'model.onnx'} <= {f.name for f in run.iterdir()}
+        call(tmp_path, 'predict', run/'model.safetensors', 'mine/images', '--out', 'again')
+        assert all((tmp_path/'again'/'ids'/f'{n}.png').read_bytes() == (tmp_path/'predictions'/'ids'/f'{n}.png').read_bytes() for n in images)
