@@ -7,7 +7,7 @@ __all__ = ['Seen', 'picture_score', 'worst', 'photo', 'look', 'lines', 'told', '
            'compare', 'ReportConfig', 'CompareConfig', 'opened', 'run_report', 'run_compare', 'maskmatch_report',
            'maskmatch_compare']
 
-# %% ../nbs/25b_report.ipynb #fd737de1
+# %% ../nbs/25b_report.ipynb #a27e9843
 import json
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .check import document
+from .choices import typed
 from .config import Config, on_machine, resolve
 from .data import Data, choose
 from .flops import estimate, shown
@@ -71,7 +72,7 @@ def look(run:Run, c:Config, data:Data, n:int=24, checkpoint='last.pt', who='teac
     out.cm, out.mean = cm.cpu(), float(np.nanmean(scores))
     return out
 
-# %% ../nbs/25b_report.ipynb #9596b5db
+# %% ../nbs/25b_report.ipynb #1539343e
 def lines(pairs:dict)->str: # words -> text
     "A table of two columns."
     return '<table>' + ''.join(f'<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>' for k, v in pairs.items()) + '</table>'
@@ -89,7 +90,7 @@ def settings(run:Run, c:Config)->str:
     "Options: those that are not the data's own, those that were chosen, and all."
     why, own = told(run, 'choices.json'), asdict(on_machine(resolve(Config(data=c.data, root=c.root, device=c.device))))
     other = {k: v for k, v in options(run).items() if own[k[2:].replace('-', '_')] != v and k not in ('--root', '--out')}
-    chosen = f"<h3>Chosen for the folder</h3>{lines({'--' + k.replace('_', '-') + ' ' + str(v['value']): v['reason'] for k, v in why.items()})}" if why else ''
+    chosen = f"<h3>Chosen for the folder</h3>{lines({typed(k, v['value']): v['reason'] for k, v in why.items()})}" if why else ''
     return f'<h2>Settings</h2>{lines(other) if other else "<p>As the data has them.</p>"}{chosen}<details><summary>All options</summary>{lines(options(run))}</details>'
 
 def cost(run:Run, c:Config)->str:

@@ -6,7 +6,7 @@
 __all__ = ['load_data', 'make_learner', 'summary', 'reporter', 'describe', 'begin', 'rescued', 'halt', 'follow', 'train', 'tune',
            'finish', 'gallery', 'list_presets', 'dry_run', 'start', 'maskmatch_train']
 
-# %% ../nbs/14_train.ipynb #9bdd93bb
+# %% ../nbs/14_train.ipynb #f88f46c0
 import io
 import json
 import os
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from fastprogress.fastprogress import progress_bar
-from .choices import in_words, machine
+from .choices import in_words, machine, typed
 from .config import PRESETS, TRAIN, Config, chosen, numbers, on_machine, resolve, settle, term_options
 from .data import Data, remember
 from .flops import estimate, fitted, shown
@@ -181,7 +181,7 @@ def gallery(c:Config, L:Learner, n:int=6)->Figure:
     p = said(L.teacher)
     return draw_predictions(columns + [('teacher', [v.argmax(0) for v in p]), ('confidence', [v.amax(0) for v in p])])
 
-# %% ../nbs/14_train.ipynb #230416a7
+# %% ../nbs/14_train.ipynb #7349eab0
 def list_presets():
     "The presets as a table."
     print(f"{'preset':36}{'table':>6}{'paper':>8}{'labelled':>10}{'of':>7}{'memory':>9}  hardware")
@@ -192,7 +192,7 @@ def dry_run(c:Config):
     "The resolved options and what they cost."
     e = estimate(c)                                                             # settles the number of steps
     for k, v in asdict(c).items(): # as one would type it
-        if v is not None and k != 'dry_run': print('--' + 'no-'*(v is False) + k.replace('_', '-') + ('' if isinstance(v, bool) else f' {v}'))
+        if v is not None and k != 'dry_run': print(typed(k, v))
     print('\n' + shown(e))
 
 def start(c:Config):

@@ -63,6 +63,10 @@ def test_a_page_from_the_disk(runs, browser, page, shots, names, width):
     assert {find('output', f)[0].text for f in figures} == {'image'}
     every.send_keys(Keys.ARROW_RIGHT)
     assert all(0 < browser.execute_script(LAYERS, f)[1] < .1 for f in figures)
+    ink = lambda: sum(map(int, browser.execute_script('return getComputedStyle(document.body).color').strip('rgb()').split(',')))
+    for scheme, light in (('dark', True), ('light', False)):
+        browser.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value=scheme)]))
+        assert (ink() > 600) == light, scheme
     assert not complaints(browser) and {u.split(':')[0] for u in requests(browser)} <= {'file', 'data'}
     assert not [u for u in requests(browser) if u.startswith('file') and not u.endswith('.html')]
 

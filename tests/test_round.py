@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from maskmatch.choices import typed
 from maskmatch.datasets import CAMVID, camvid
 from maskmatch.folder import Folder
 from maskmatch.shapes import TEXTURES, scenes
@@ -51,7 +52,7 @@ def test_the_whole_round(tmp_path, fill):
     said = call(tmp_path, 'train', '--data', 'mine', '--steps', 10)
     run = tmp_path/'runs'/'mine-maskmatch-0'
     chosen = json.loads((run/'choices.json').read_text())
-    assert all(f"--{k.replace('_', '-')} {v['value']}" in said and v['reason'] in said for k, v in chosen.items()) and {'model', 'size', 'batch', 'tau', 'burn_in'} <= set(chosen)
+    assert all(typed(k, v['value']) in said and v['reason'] in said for k, v in chosen.items()) and {'model', 'size', 'batch', 'tau', 'burn_in'} <= set(chosen)
     assert 'mIoU' in call(tmp_path, 'report', 'runs/mine-maskmatch-0') and (run/'report.html').stat().st_size > 1e4
     call(tmp_path, 'predict', 'runs/mine-maskmatch-0', 'mine/images')
     images = Folder(d).images
