@@ -46,7 +46,7 @@ def sizes_of(data:Data, most:int=500)->list: # of (H, W), from headers
     n = len(data.train)
     return [data.train.whole(i) for i in range(0, n, -(-n//most))]
 
-# %% ../nbs/22b_choices.ipynb #0c7ed7c3
+# %% ../nbs/22b_choices.ipynb #69f2e6c7
 def suited(
     data:Data, # of the folder
     device:str, # cpu, cuda or mps
@@ -65,7 +65,7 @@ def suited(
     out = dict(
         labeled=('all', f'{len(data.labeled)} training pictures have a mask'), unlabeled=('all', 'every training picture, those with masks too, whose masks are not used twice'),
         model=(best, why), size=(crop, f'what a step can bear {"on a GPU" if gpu else "without a GPU"}' if crop == bear else f'half of the pictures are no longer than {short:g} on their shorter side'),
-        batch=(8 if gpu else 4, 'labelled pictures a step, and as many unlabelled'), steps=(10000 if gpu else 1500, 'an hour or more on a GPU' if gpu else 'a quarter of an hour or two without a GPU; more are better'),
+        batch=(8 if gpu else 4, 'labelled pictures a step, and as many unlabelled'), steps=(10000 if gpu else 1500, 'an hour or more on a GPU' if gpu else 'some twenty minutes without a GPU; more are better'),
         lr=(.03 if scratch else .01, 'from scratch' if scratch else 'a pretrained backbone needs small steps'),
         head_lr=(1., 'as the backbone'), loss=('ce', 'no class is known to be rare'), eval=('whole', 'pictures are evaluated as the network sees them'),
         burn_in=(.5, 'the teacher learns from labels before it labels'), norm=('valid', 'a pseudo-label weighs the same whether few or many are kept'), lambda1=(.5, 'half of the paper\'s: with few labels the teacher errs on rare classes'), lambda2=(.5, 'likewise'),
