@@ -124,3 +124,9 @@ import importlib
 for m in sys.argv[1:]: importlib.import_module('maskmatch.' + m)
 '''
     subprocess.run([sys.executable, '-c', code, *(p.stem for p in MODULES)], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
+def test_outputs_name_no_place_of_the_machine(nb):
+    said = json.dumps([c.get('outputs', []) for c in cells(nb)])
+    assert not re.findall(r'/(?:tmp|home|root|Users|var/folders)/[\w./-]+', said)
