@@ -2,8 +2,8 @@
 
 Copies CamVid's 367 training frames into images/ and the masks of 23 of them (drawn with the seed) into masks/, trains with
 `maskmatch_train --data DIR` and no option but those of the row, and scores the teacher on CamVid's test frames, which no run has seen.
-`--more` gives the default of the first seed 20 masks more, once as `maskmatch_suggest` says and three times by chance. A run that is
-there is not repeated. Writes docs/results/folder.csv and folder.md; `--collect` only collects."""
+Two rows give the folder of the first seed 20 masks more: as `maskmatch_suggest` says of the default's first run, and by chance,
+another draw for each seed. A run that is there is not repeated. Writes docs/results/folder.csv and folder.md; `--collect` only collects."""
 import argparse
 import csv
 import json
