@@ -7,7 +7,7 @@ __all__ = ['LADDER', 'MEMORY', 'NO_PEAK', 'RACES', 'learner', 'rung', 'all_alive
            'peak', 'apart', 'part', 'matrix_peak', 'Note', 'StepRow', 'ladder_rows', 'drop', 'MemoryRow', 'memory_rows',
            'step_rows', 'growth_rows', 'run_races', 'maskmatch_bench']
 
-# %% ../nbs/16b_step.ipynb #62dc27eb
+# %% ../nbs/16b_step.ipynb #34bf00f2
 import json
 import os
 import re
@@ -26,19 +26,20 @@ from .flops import cost_of
 from .learner import Learner, best_amp
 from .model import make_model
 from .notation import BadInput, normalize
-from .objective import METHODS, Step, backward
+from .methods import terms_of
+from .objective import Step, backward
 from .plain import CORES, StepConfig, Way, plain_ema, plain_sgd, plain_way, step_data, training
 from .processes import joined, rank
 from .run import command
 from .teacher import ema_update, make_teacher
 
-# %% ../nbs/16b_step.ipynb #c88b4003
+# %% ../nbs/16b_step.ipynb #9778803f
 LADDER = ('plain', '+ our loader, views on the device', '+ channels_last', '+ autocast', '+ fused SGD and EMA, no .item()', '+ one graph at a time: ours', '+ torch.compile')
 
 def learner(c:StepConfig, t:Config, data:Data, **options)->Learner:
     "Ours, for this race."
     net = make_model(t.model, c.classes, 0, t.output_stride)
-    return Learner(net, METHODS[t.method](**term_options(t)), data, t.size, t.batch, 10**6, 1e-3, device=c.device, resize=numbers(t.resize, 'resize'),
+    return Learner(net, terms_of(**term_options(t)), data, t.size, t.batch, 10**6, 1e-3, device=c.device, resize=numbers(t.resize, 'resize'),
                    cutmix_p=t.cutmix_p, blur=t.blur, **options)
 
 def rung(c:StepConfig, t:Config, data:Data, k:int)->Way: # k: place in `LADDER`
@@ -183,12 +184,12 @@ class StepRow:
         return [self.what, f'{median(self.ms)/self.steps:.1f}', f'{self.pairs_per_s:.3g}', f'{self.tflops:.3g}', of(v['share'], '.0%'), of(v['ratio'], '.2f'),
                 of(self.before and self.pairs_per_s/self.before, '.2f'), *(of(b and b/2**20, '.0f') for b in (self.above, self.total))]
 
-# %% ../nbs/16b_step.ipynb #cf5c8b0e
+# %% ../nbs/16b_step.ipynb #970bfb1e
 def ladder_rows(c:StepConfig, t:Config, data:Data):
     "Every rung that this machine has, raced in turn, then the memory of each."
     amp, cuda = best_amp(c.device), c.device == 'cuda'
     peaks = {d: matrix_peak(c.device, d, 256 if c.quick else 8192 if cuda else 2048) for d in (torch.float32, amp or torch.bfloat16)}
-    flops = cost_of(t.model, c.classes, t.output_stride, t.size, 1, False, t.method, tuple(term_options(t).items())).flops
+    flops = cost_of(t.model, c.classes, t.output_stride, t.size, 1, False, tuple(term_options(t).items())).flops
     name, steps = lambda d: str(d).removeprefix('torch.'), 4 if cuda and not c.quick else 1       # a GPU may work while the next batch is loaded
     stride = f', output stride {t.output_stride}' if t.output_stride else ''
     yield Note(f"{t.model}{stride}, {t.method}, {t.batch} + {t.batch} crops of {t.size}, {c.classes} classes: {flops/1e9:.1f} GFLOP a pair", dict(threads=torch.get_num_threads(), flops=flops))
@@ -248,7 +249,7 @@ def step_rows(c:StepConfig):
         if c.memory: yield from memory_rows(c)
     finally: torch.backends.cudnn.benchmark = had
 
-# %% ../nbs/16b_step.ipynb #b745f2f3
+# %% ../nbs/16b_step.ipynb #395fc2a5
 def growth_rows(c:StepConfig):
     "Ours with the small network: one option moved at a time."
     torch.set_num_threads(c.threads or CORES)
@@ -260,7 +261,7 @@ def growth_rows(c:StepConfig):
         at = replace(c, preset=None, model='small', output_stride=None, method=None, threads=max(1, (c.threads or CORES)//n), **options)
         said = (measure if n == 1 and (c.quick or c.device == 'cuda') else apart)(at, 5, *[n]*(n > 1))
         t = training(at)
-        flops = cost_of(t.model, at.classes, None, t.size, 1, False, t.method, tuple(term_options(t).items())).flops
+        flops = cost_of(t.model, at.classes, None, t.size, 1, False, tuple(term_options(t).items())).flops
         moved = ', '.join(f'{k} {v}' for k, v in point.items() if point == base or base[k] != v)
         yield StepRow(moved, said['ms'], at.batch, flops, said['above'], said['total'], said['losses'])
     torch.set_num_threads(c.threads or CORES)

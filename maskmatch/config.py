@@ -8,7 +8,7 @@ __all__ = ['PAPER', 'DEFAULTS', 'TABLES', 'NETWORKS', 'GIB', 'PRESETS', 'CHOICES
            'defaults', 'resolve', 'check_compared', 'check_ranges', 'numbers', 'class_count', 'expected', 'settle',
            'term_options', 'on_machine']
 
-# %% ../nbs/13b_config.ipynb #5cf140ed
+# %% ../nbs/13b_config.ipynb #547444e7
 import math
 import os
 from dataclasses import asdict, dataclass, fields
@@ -17,10 +17,10 @@ import torch
 from .choices import device_of, suited_here
 from .data import choose, nearest
 from .datasets import DATA
+from .methods import parts_of
 from .metrics import MODES
 from .model import MODELS
 from .notation import BadInput
-from .objective import METHODS
 from .run import Run
 from .splits import PUBLISHED, count_labeled, read_ids
 from .teacher import alpha_for
@@ -42,10 +42,10 @@ class DataOptions:
     def __post_init__(self): # a folder in the place of a name
         if self.data not in DATA and Path(self.data).is_dir(): self.data, self.root = 'folder', self.data
 
-# %% ../nbs/13b_config.ipynb #7e3e767b
+# %% ../nbs/13b_config.ipynb #36884b92
 @dataclass
 class MethodOptions(DataOptions):
-    method: str = 'maskmatch' # suponly, meanteacher, fixmatch or maskmatch
+    method: str = 'maskmatch' # suponly, fixmatch, maskmatch and others, `list` prints them; plug-ins behind a plus, as in fixmatch+lcr+ms
     lcr: bool = True          # local consistency regularisation, Eq. 6
     ms: bool = None           # multi-scale ensembling, Eq. 7 and 8
     tau: float = None         # confidence threshold, Eq. 3
@@ -190,11 +190,11 @@ def defaults(c:Config)->dict: # option -> value
     "The options that suit the data."
     return DEFAULTS.get(c.data) or {k: v for k, (v, _) in chosen(c).items()}
 
-# %% ../nbs/13b_config.ipynb #441e5c32
+# %% ../nbs/13b_config.ipynb #73f3fe35
 def resolve(c:Config)->Config:
     "Fill in what depends on the data and the network, and check every value. Raises `BadInput`."
     if os.sep in c.data: raise BadInput(f"--data {c.data}: no such folder; it holds images/ and masks/.")
-    choose(c.data, DATA, '--data'), choose(c.method, METHODS, '--method'), c.split and choose(c.split, PUBLISHED, '--split')
+    choose(c.data, DATA, '--data'), parts_of(c.method), c.split and choose(c.split, PUBLISHED, '--split')
     if c.split and c.labeled: raise BadInput(f"--labeled {c.labeled}: --split {c.split} says already which pictures are labelled; leave one of them out.")
     if c.split and c.split.count('/') < 2: raise BadInput(f"--split {c.split}: is a whole set, not a choice of labelled pictures; take one with a number, such as voc/classic/92.")
     if c.split and c.split.split('/')[0] != c.data: raise BadInput(f"--split {c.split}: is no partition of {c.data}; set --data {c.split.split('/')[0]}.")
@@ -276,11 +276,11 @@ def settle(c:Config, unlabeled:int)->Config:
     if c.alpha is None: c.alpha = alpha_for(c.steps)
     return c
 
-# %% ../nbs/13b_config.ipynb #3651374d
-def term_options(c:Config)->dict: # keyword -> value, as the functions in `METHODS` take them
+# %% ../nbs/13b_config.ipynb #8f1e65a6
+def term_options(c:Config)->dict: # keyword -> value, as `terms_of` takes them
     "What of a resolved configuration concerns the terms."
     own = {k: getattr(c, k) for k in ('lcr', 'ms', 'tau', 'p', 'gamma', 'lambda1', 'lambda2', 'sampler', 'where', 'norm', 'loss')}
-    return own | dict(scales=numbers(c.scales, 'scales'))
+    return own | dict(scales=numbers(c.scales, 'scales'), method=c.method)
 
 def on_machine(c:Config)->Config:
     "The device that `auto` stands for. Raises `BadInput` for a GPU that is not there."

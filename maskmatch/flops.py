@@ -7,7 +7,7 @@ __all__ = ['Pass', 'GIGA', 'PAPER_NET', 'TABLE5', 'Cost', 'forward_flops', 'meta
            'meta_step', 'passes', 'table5', 'Halved', 'Kept', 'step_cost', 'cost_of', 'estimate', 'fitted', 'flop',
            'shown', 'FlopsConfig', 'flops', 'print_table5', 'maskmatch_flops']
 
-# %% ../nbs/15_flops.ipynb #eaba389a
+# %% ../nbs/15_flops.ipynb #27845de6
 import math
 from collections import namedtuple
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from .config import PRESETS, Config, card, class_count, expected, preset_named, resolve, settle, term_options
 from .model import MODELS
 from .notation import BadInput
-from .objective import METHODS, Step, maskmatch
+from .methods import terms_of
+from .objective import Step, fixmatch, maskmatch, suponly
 from .processes import world
 from .run import command
 from .teacher import make_teacher
@@ -42,7 +43,7 @@ def known_flops(name:str, classes:int, output_stride:int, size:int)->int:
     "F(size) of a network of `MODELS`, remembered."
     return forward_flops(meta_model(name, classes, output_stride), size)
 
-# %% ../nbs/15_flops.ipynb #9cabc346
+# %% ../nbs/15_flops.ipynb #c4abb800
 Pass = namedtuple('Pass', 'who view size')
 
 class Notes(nn.Module):
@@ -58,16 +59,16 @@ class Notes(nn.Module):
 
 class NotedStep(Step):
     "A step whose student learns the name of the view that it is shown."
-    def student(self, x, view, scale=1):
+    def student(self, x, view, scale=1, net=None):
         "See `Step.student`."
         self.net.view = view
-        return super().student(x, view, scale)
+        return super().student(x, view, scale, net)
 
 def meta_step(student, teacher, size:int, batch:int=1, kind:type=Step, slices:int=1)->Step:
     "A step whose pictures have shapes and no values."
     new = lambda *shape, dtype: torch.empty(batch, *shape, size, size, dtype=dtype, device='meta')
     x, y, valid = new(3, dtype=torch.uint8), new(dtype=torch.int64), new(dtype=torch.bool)
-    return kind(student, teacher, x, y, x, valid, slices=slices)
+    return kind(student, teacher, x, y, x, valid, t=8, steps=9, slices=slices)
 
 def passes(terms, size:int)->list: # of Pass
     "The forward passes that one step of these terms makes."
@@ -119,7 +120,7 @@ class Kept:
         n, self.bytes = sum(self.bytes.values()), {}
         return n
 
-# %% ../nbs/15_flops.ipynb #10a4b252
+# %% ../nbs/15_flops.ipynb #4736dd86
 Cost = namedtuple('Cost', 'flops kept params') # FLOPs per pair; bytes that each loss keeps, in order; number of parameters
 
 def step_cost(
@@ -130,9 +131,10 @@ def step_cost(
     slices:int=1, # in which the batch goes through the student; what a slice keeps while its gradient is computed is not in `kept`
 )->Cost:
     "One training step, forward and backward, in shapes alone."
-    params = sum(p.numel() for p in net.parameters())
-    net = Halved(net) if half else net
-    step, kept, sizes = meta_step(net, make_teacher(net), size, batch, slices=slices), Kept(net), []
+    every = nn.ModuleList([net, *terms])
+    params = sum(p.numel() for p in every.parameters())
+    if half: every = Halved(every)
+    step, kept, sizes = meta_step(net, make_teacher(net), size, batch, slices=slices), Kept(every), []
     with FlopCounterMode(display=False) as counter:
         for losses in (term(step) for term in terms):
             while True:
@@ -142,18 +144,20 @@ def step_cost(
                 loss.backward()
     return Cost(counter.get_total_flops()//batch, tuple(sizes), params)
 
-# %% ../nbs/15_flops.ipynb #b852db2b
+# %% ../nbs/15_flops.ipynb #f852ccdf
 @lru_cache(maxsize=None)
-def cost_of(model, classes, output_stride, size, batch, half, method, options, slices=1)->Cost:
+def cost_of(model, classes, output_stride, size, batch, half, options, slices=1)->Cost:
     "`step_cost` of a network by name, remembered: most presets differ in their lists alone."
-    with torch.device('meta'): net = MODELS[model](classes, output_stride)
-    return step_cost(net, METHODS[method](**dict(options)), size, batch, half, slices)
+    with torch.device('meta'):
+        new = lambda k: MODELS[model](classes, output_stride)
+        net, terms = new(0), terms_of(new=new, **dict(options))
+    return step_cost(net, terms, size, batch, half, slices)
 
 def estimate(c:Config, tflops:float=100.)->dict: # of a resolved configuration; the assumed rate, in 10^12 FLOPs a second
     "Steps, FLOPs, memory and time of a run."
     labeled, unlabeled = expected(c)
     c = settle(c, unlabeled)
-    of = lambda batch, slices: cost_of(c.model, class_count(c), c.output_stride, c.size, batch, c.amp != 'off', c.method, tuple(term_options(c).items()), slices)
+    of = lambda batch, slices: cost_of(c.model, class_count(c), c.output_stride, c.size, batch, c.amp != 'off', tuple(term_options(c).items()), slices)
     batch, slices = c.batch//world(), c.accumulate
     cost, whole = of(batch, min(slices, 2)), of(batch, 1)                        # two slices or ten: what the losses keep is the same
     graph = max(cost.kept) + (slices > 1)*max(whole.kept)*math.ceil(batch/slices)//batch

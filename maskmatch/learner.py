@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PARTS', 'poly', 'best_amp', 'Diverged', 'Tally', 'Learner', 'pseudo_quality']
 
-# %% ../nbs/13_learner.ipynb #46c5ab7f
+# %% ../nbs/13_learner.ipynb #eea2ea38
 import math
 import time
 import torch
@@ -17,7 +17,6 @@ from .model import param_groups
 from .notation import BadInput, IGNORE
 from .objective import Step, backward
 from .processes import average_, share, total, world
-from .supervised import Supervised
 from .teacher import ema_decay, ema_update, make_teacher
 from .weak_to_strong import selected
 
@@ -65,7 +64,7 @@ class Tally:
         "The mean of each value over the steps that have it."
         return {k: float(v)/self.counts[k] for k, v in self.sums.items()}
 
-# %% ../nbs/13_learner.ipynb #5edeb038
+# %% ../nbs/13_learner.ipynb #ff7782dd
 class Learner:
     "Trains a student under a list of terms, and keeps its teacher."
     def __init__(self,
@@ -89,11 +88,11 @@ class Learner:
         self.device, self.data, self.size, self.batch, self.steps, self.lr = device, data, size, batch, steps, lr
         self.burn_in, self.alpha, self.seed, self.amp, self.resize, self.workers, self.watch, self.options = burn_in, alpha, seed, amp, resize, workers, watch, step | dict(slices=accumulate)
         if batch % world(): raise BadInput(f"--batch {batch}: {world()} processes share a batch; give a multiple of {world()}.")
-        if device == 'cuda' and world() > 1: net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-        self.student = net.to(device, memory_format=torch.channels_last).train()
+        terms = nn.ModuleList(terms)
+        if device == 'cuda' and world() > 1: net, terms = map(nn.SyncBatchNorm.convert_sync_batchnorm, (net, terms))
+        self.student, self.terms = (v.to(device, memory_format=torch.channels_last).train() for v in (net, terms))
         self.teacher = make_teacher(self.student)
-        self.terms = nn.ModuleList(terms).to(device)
-        groups = [*param_groups(self.student, head_lr), dict(params=list(self.terms.parameters()), scale=head_lr)]
+        groups = param_groups(nn.ModuleList([self.student, self.terms]), head_lr)
         self.opt = torch.optim.SGD([g for g in groups if g['params']], lr, momentum, weight_decay=weight_decay, fused=device in ('cpu', 'cuda'))
         self.scaler = torch.amp.GradScaler(device, enabled=amp == torch.float16)
         self.t, self.seconds, self.tally, self.whole = 0, 0., Tally(), True
@@ -108,14 +107,14 @@ def batches(self:Learner):
         return loader(crops, Batches(len(index), self.batch, self.seed, name, self.t, self.steps), self.workers)
     return zip(load(self.data.labeled, True, 'labeled'), load(self.data.unlabeled, self.watch, 'unlabeled'))
 
-# %% ../nbs/13_learner.ipynb #f24b48a5
+# %% ../nbs/13_learner.ipynb #3b640d06
 @patch
 def step(self:Learner, labeled, unlabeled)->Step: # the batches of `one_step`
     "What the terms share, on the device."
     (x, _, y), (u, valid) = ([v.to(self.device, non_blocking=True) for v in batch] for batch in (labeled, unlabeled[:2]))
-    return Step(self.student, self.teacher, x, y.long(), u, valid, self.seed, self.t, amp=self.amp, **self.options)
+    return Step(self.student, self.teacher, x, y.long(), u, valid, self.seed, self.t, self.steps, amp=self.amp, **self.options)
 
-# %% ../nbs/13_learner.ipynb #77a54cdf
+# %% ../nbs/13_learner.ipynb #3c78f634
 @patch
 def one_step(self:Learner,
     labeled, # (B,3,S,S) uint8, (B,S,S) bool, (B,S,S) uint8: image, valid, label
@@ -139,7 +138,7 @@ def one_step(self:Learner,
 @patch
 def active(self:Learner)->list: # of terms
     "The terms of this step: in the burn-in, those on labelled pictures alone."
-    return [t for t in self.terms if isinstance(t, Supervised) or self.t >= self.burn_in*self.steps]
+    return [t for t in self.terms if getattr(t, 'labeled', False) or self.t >= self.burn_in*self.steps]
 
 @patch
 def shared(self:Learner)->list: # of tensors

@@ -187,13 +187,12 @@ def make_model(
         torch.default_generator.manual_seed(seed) # `torch.manual_seed` would reseed the GPUs too
         return load_weights(MODELS[name](classes, output_stride), name, weights)
 
-# %% ../nbs/10_model.ipynb #1d0c7ac9
+# %% ../nbs/10_model.ipynb #c75bb35e
 def param_groups(
     net:nn.Module, # any
     head:float=1., # the learning rate of what is not backbone, in multiples of the backbone's
 )->list: # of dict(params, scale), every parameter in one of them
-    "The backbone's parameters and the rest; a network without `backbone` is one group."
-    if not hasattr(net, 'backbone'): return [dict(params=list(net.parameters()), scale=1.)]
-    old = list(net.backbone.parameters())
-    new = [p for p in net.parameters() if all(p is not q for q in old)]
-    return [dict(params=old, scale=1.), dict(params=new, scale=head)]
+    "The parameters of each `backbone` in it and the rest; a network without one is one group."
+    old = {id(p): p for m in net.modules() if hasattr(m, 'backbone') for p in m.backbone.parameters()}
+    if not old: return [dict(params=list(net.parameters()), scale=1.)]
+    return [dict(params=list(old.values()), scale=1.), dict(params=[p for p in net.parameters() if id(p) not in old], scale=head)]

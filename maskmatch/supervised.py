@@ -86,7 +86,7 @@ def ohem(
     keep = (label != IGNORE) & ~easy                                        # NaN is not easy
     return torch.where(keep, ce, 0.).sum() / share(keep.count_nonzero())
 
-# %% ../nbs/03_supervised.ipynb #8f01b70d
+# %% ../nbs/03_supervised.ipynb #10111f3b
 class Supervised(nn.Module):
     "The labelled term of Eq. 4 and Eq. 9: one loss, from the labelled batch of the step. Raises `BadInput` for an option that cannot work."
     def __init__(self,
@@ -99,7 +99,7 @@ class Supervised(nn.Module):
         if loss not in losses: raise BadInput(f"--loss {loss}: unknown; choose ce or ohem.")
         for k, v in dict(thresh=thresh, min_kept=min_kept).items():
             if not 0 <= v <= 1: raise BadInput(f"--{k} {v}: must lie between 0 and 1.")
-        self.name, self.weight, self.loss = 'supervised', weight, losses[loss]
+        self.name, self.weight, self.loss, self.labeled = 'supervised', weight, losses[loss], True
 
     def forward(self, step):
         "Yields the loss, a scalar."

@@ -6,7 +6,7 @@
 __all__ = ['load_data', 'make_learner', 'summary', 'reporter', 'describe', 'begin', 'rescued', 'halt', 'follow', 'train', 'tune',
            'finish', 'gallery', 'list_presets', 'dry_run', 'start', 'maskmatch_train']
 
-# %% ../nbs/14_train.ipynb #f88f46c0
+# %% ../nbs/14_train.ipynb #1af2427c
 import io
 import json
 import os
@@ -27,14 +27,14 @@ from .learner import Diverged, Learner, best_amp
 from .metrics import evaluate, miou, predict
 from .model import make_model
 from .notation import BadInput
-from .objective import METHODS
+from .methods import list_methods, terms_of
 from .processes import common, joined, rank, world
 from .run import Run, Stop, command, pack, sentence_of, unpack, write
 from .scores import config_of, during, find_data, how, network_of, progress, score
 from .splits import PUBLISHED
 from .viz import draw_curves, draw_predictions, png
 
-# %% ../nbs/14_train.ipynb #cebd91f8
+# %% ../nbs/14_train.ipynb #f12320e9
 def load_data(c:Config)->Data:
     "The same, in memory if it fits, and every labelled picture in it checked."
     data = find_data(c)
@@ -46,7 +46,7 @@ def load_data(c:Config)->Data:
 def make_learner(c:Config, data:Data, weights=None)->Learner: # `weights` instead of the configuration's
     "Network, terms and optimiser of a configuration."
     net = make_model(c.model, len(data.classes), c.seed, c.output_stride, weights or c.weights)
-    return Learner(net, METHODS[c.method](**term_options(c)), data, c.size, c.batch, c.steps, c.lr, alpha=c.alpha, burn_in=c.burn_in, seed=c.seed, device=c.device, head_lr=c.head_lr,
+    return Learner(net, terms_of(new=lambda k: make_model(c.model, len(data.classes), c.seed + 1000*k, c.output_stride, weights or c.weights), **term_options(c)), data, c.size, c.batch, c.steps, c.lr, alpha=c.alpha, burn_in=c.burn_in, seed=c.seed, device=c.device, head_lr=c.head_lr,
                    weight_decay=c.weight_decay, amp=best_amp(c.device, c.amp), resize=numbers(c.resize, 'resize'), workers=min(c.workers, os.cpu_count() or 1), watch=c.watch, accumulate=c.accumulate, compile=c.compile,
                    cutmix_p=c.cutmix_p, blur=c.blur, bn=tuple(c.bn.split(',')), ensemble=c.ensemble)
 
@@ -181,7 +181,7 @@ def gallery(c:Config, L:Learner, n:int=6)->Figure:
     p = said(L.teacher)
     return draw_predictions(columns + [('teacher', [v.argmax(0) for v in p]), ('confidence', [v.amax(0) for v in p])])
 
-# %% ../nbs/14_train.ipynb #7349eab0
+# %% ../nbs/14_train.ipynb #c45c2361
 def list_presets():
     "The presets as a table."
     print(f"{'preset':36}{'table':>6}{'paper':>8}{'labelled':>10}{'of':>7}{'memory':>9}  hardware")
@@ -198,6 +198,7 @@ def dry_run(c:Config):
 def start(c:Config):
     "What `maskmatch_train` does."
     if c.preset == 'list': return list_presets()
+    if c.method == 'list': return list_methods()
     if c.dry_run: return dry_run(fitted(resolve(c)))
     train(c)
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from maskmatch.datasets import shapes
 from maskmatch.learner import Learner
+from maskmatch.methods import terms_of
 from maskmatch.metrics import evaluate
 from maskmatch.model import make_model
-from maskmatch.objective import METHODS
 from maskmatch.processes import joined, rank, world
 from maskmatch.splits import partition
 
@@ -25,8 +25,10 @@ with joined('cpu'):
     torch.set_num_threads(1)
     data = partition(shapes(train=40, val=37), '12')
     net = make_model('small', 6)
-    L = Learner(net if todo.get('bn') else grouped(net), METHODS[todo['method']](p=8, **todo.get('terms', {})), data, size=32, batch=4, steps=20, lr=.01, watch=True,
+    L = Learner(net if todo.get('bn') else grouped(net), terms_of(todo['method'], p=8, new=lambda k: grouped(make_model('small', 6, k)), **todo.get('terms', {})), data, size=32, batch=4, steps=20, lr=.01, watch=True,
                 **todo.get('options', {}))
+    for term in L.terms:
+        if 'tau' in todo and hasattr(term, 'tau'): term.tau = todo['tau']              # an untrained teacher is sure of nothing
     if 'start' in todo: L.load_state(torch.load(todo['start'], weights_only=True))
     rows = list(L.fit(5, stop=lambda: L.t == todo.get('stop')))
     cm = evaluate(make_model('small', 6, seed=5), data.val, batch=4)

@@ -110,7 +110,7 @@ def test_a_run_that_stopped_goes_on_and_ends_the_same(run, tmp_path):
     assert (run[0]/'log.csv').read_bytes() == (tmp_path/'r'/'log.csv').read_bytes()
 
 
-@pytest.mark.parametrize('args', [['--method', 'suponly'], ['--method', 'meanteacher'], ['--method', 'fixmatch'], ['--no-lcr'], ['--no-ms'], ['--sampler', 'block'],
+@pytest.mark.parametrize('args', [['--method', 'suponly'], ['--method', 'meanteacher'], ['--method', 'fixmatch'], ['--method', 'cps+lcr'], ['--method', 'unimatch+lcr+ms'], ['--no-lcr'], ['--no-ms'], ['--sampler', 'block'],
                                   ['--sampler', 'grid'], ['--where', 'unmasked'], ['--norm', 'valid'], ['--bn', 'labeled,strong,masked'], ['--loss', 'ohem'], ['--amp', 'off'],
                                   ['--cutmix-p', '0'], ['--labeled', '1/8', '--unlabeled', 'all'], ['--labeled', '1', '--batch', '3']], ids=' '.join)
 def test_methods_and_switches(args, tmp_path):

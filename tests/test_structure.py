@@ -104,6 +104,8 @@ def test_imports_go_one_way():
         for n in graph[m]: above(n, (*seen, m))
     for m in graph: above(m)
     for m in METHOD: assert graph[m] <= set(METHOD), f'{m}, of the method, imports {graph[m] - set(METHOD)} of the machine'
+    rivals = {p.stem.split('_', 1)[1] for p in NOTEBOOKS if '31' <= p.stem[:2] <= '39'}
+    for m in rivals: assert graph[m] <= set(METHOD) and not any(m in v for k, v in graph.items() if k != 'methods'), f'{m}: a rival stands on the method alone, and only the list of methods knows it'
     assert not any('train' in v for v in graph.values())
 
 

@@ -1,0 +1,30 @@
+"What holds for every method in the list, with no line here for any of them. Exact continuation: notebook 30."
+import pytest
+import torch
+from maskmatch.flops import meta_step
+from maskmatch.methods import METHODS, PLUGINS, terms_of
+from maskmatch.model import make_model
+from maskmatch.notation import BadInput
+from maskmatch.objective import backward
+from maskmatch.teacher import make_teacher
+from test_processes import apart, job
+
+
+@pytest.mark.parametrize('method', sorted({*METHODS} - {'suponly', 'meanteacher', 'maskmatch'}))      # those are in test_processes
+def test_two_processes_are_one(method, tmp_path):
+    one, two = (job(n, tmp_path/str(n), method=method, tau=.2) for n in (1, 2))
+    assert apart(one, two) <= 1e-5 and len(one['rows']) == 4
+    assert all(v != 0 for k, v in one['rows'][-1].items())                              # no loss had nothing to say
+
+
+@pytest.mark.parametrize('plugins', ['', *(f'+{k}' for k in PLUGINS), '+lcr+ms'])
+@pytest.mark.parametrize('method', METHODS)
+def test_a_step_reads_no_value(method, plugins):
+    "On the meta device tensors have no values: a step that asked for one would fail."
+    with torch.device('meta'):
+        new = lambda k=0: make_model('small', 6)
+        student = new()
+        try: terms = terms_of(method + plugins, p=8, new=new)
+        except BadInput: return
+    values = backward(terms, meta_step(student, make_teacher(student), 32, 2))
+    assert list(values) == [t.name for t in terms] and all(v.device.type == 'meta' for v in values.values())
