@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 
 
 def test_console_scripts_are_installed():
-    for name in ('maskmatch_train', 'maskmatch_eval', 'maskmatch_check', 'maskmatch_data', 'maskmatch_flops', 'maskmatch_bench'):
+    for name in ('maskmatch_train', 'maskmatch_eval', 'maskmatch_check', 'maskmatch_data', 'maskmatch_flops', 'maskmatch_bench', 'maskmatch_table'):
         p = subprocess.run([Path(sys.executable).parent/name, '--help'], capture_output=True, text=True)
         assert p.returncode == 0 and ('usage: ' + name in p.stdout or f'{name} splits --help' in p.stdout)
     text = subprocess.run([Path(sys.executable).parent/'maskmatch_train', '--help'], capture_output=True, text=True).stdout
