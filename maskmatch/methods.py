@@ -5,17 +5,21 @@
 # %% auto #0
 __all__ = ['METHODS', 'PLUGINS', 'lcr', 'ms', 'parts_of', 'terms_of', 'list_methods']
 
-# %% ../nbs/30_methods.ipynb #c6962e94
+# %% ../nbs/30_methods.ipynb #ad901393
 from .cps import cps
 from .cutmixseg import cutmixseg
 from .data import choose
 from .lcr import LCR
 from .notation import BadInput
 from .objective import fixmatch, maskmatch, meanteacher, suponly
+from .psmt import psmt
+from .stpp import stpp
+from .u2pl import u2pl
 from .unimatch import unimatch
 
-# %% ../nbs/30_methods.ipynb #f1dea386
-METHODS = dict(suponly=suponly, meanteacher=meanteacher, cutmixseg=cutmixseg, fixmatch=fixmatch, unimatch=unimatch, cps=cps, maskmatch=maskmatch)
+# %% ../nbs/30_methods.ipynb #a9a711e0
+METHODS = dict(suponly=suponly, meanteacher=meanteacher, cutmixseg=cutmixseg, fixmatch=fixmatch, unimatch=unimatch,
+               cps=cps, u2pl=u2pl, psmt=psmt, stpp=stpp, maskmatch=maskmatch)
 
 # %% ../nbs/30_methods.ipynb #395a7627
 def lcr(terms, p=32, gamma=0.7, tau=0.9, lambda2=1., sampler='random', where='all', norm='kept', **_):

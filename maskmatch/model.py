@@ -70,7 +70,7 @@ class ASPP(nn.Module):
         pooled = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         return self.project(torch.cat([*(b(x) for b in self.branches), pooled], 1))
 
-# %% ../nbs/10_model.ipynb #fbed26d5
+# %% ../nbs/10_model.ipynb #39c6f397
 class DeepLabV3Plus(nn.Module):
     "Chen et al. 2018: ASPP on the deep features, a decoder that adds the shallow ones, logits at the shallow ones' size."
     def __init__(self,
@@ -89,7 +89,10 @@ class DeepLabV3Plus(nn.Module):
 
     def features(self, x):
         "What comes before the classifier: (B,3,H,W) -> (B,width,h,w)."
-        low, high = self.backbone(x)
+        return self.decode(*self.backbone(x))
+
+    def decode(self, low, high):
+        "What the backbone saw, put together: (B,low,h,w), (B,high,h',w') -> (B,width,h,w)."
         high = F.interpolate(self.aspp(high), low.shape[-2:], mode='bilinear', align_corners=True)
         return self.fuse(torch.cat([self.reduce(low), high], 1))
 
