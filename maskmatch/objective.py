@@ -139,14 +139,14 @@ class MeanTeacher(nn.Module):
         gap = step.student(step.recoloured, 'strong').softmax(1) - step.prob(self.scales)
         yield self.weight * (gap.square().mean(1) * step.valid).sum() / share(step.valid.sum())
 
-# %% ../nbs/09_objective.ipynb #23935260
+# %% ../nbs/09_objective.ipynb #adfc2bb3
 def suponly(loss='ce', thresh=0.7, min_kept=0.085, **_):
     "Labels only, Eq. 1."
     return [Supervised(loss, 1., thresh, min_kept)]
 
-def meanteacher(**labeled):
-    "Mean Teacher."
-    return suponly(**labeled) + [MeanTeacher()]
+def meanteacher(lambda1=1., **labeled):
+    "Mean Teacher; `lambda1` is in multiples of its weight of 100."
+    return suponly(**labeled) + [MeanTeacher(100*lambda1)]
 
 def fixmatch(tau=0.9, lambda1=1., norm='kept', **labeled):
     "Eq. 4, the paper's baseline: FixMatch with an averaged teacher."

@@ -52,7 +52,7 @@ def sweep(option:str, *values)->list: # of Row
     "A row for each value of an option."
     return [Row(f'{option} {v}', {option: v}) for v in values]
 
-# %% ../nbs/41_table.ipynb #32b8294a
+# %% ../nbs/41_table.ipynb #9cc0829b
 TABLES = {
     '1': methods(dict(suponly='40.26', cps='64.07', psmt='65.80', stpp='65.20', u2pl='67.98', maskmatch='75.62')),
     '2': methods(dict(suponly='72.15', meanteacher='73.20', cutmixseg='72.69', cps='76.44', psmt='78.20', maskmatch='78.56')),
@@ -65,7 +65,8 @@ TABLES = {
           Row('+ LCR', dict(method='fixmatch+lcr'), '81.35'), Row('+ MS + LCR', dict(method='fixmatch+lcr+ms'), '82.58')],
     '8': [Row('no masked task', dict(method='fixmatch+ms'), '80.90'), Row('labels, unmasked pixels', dict(where='unmasked'), '81.96'), Row('labels, all pixels', {}, '82.58')],
     '9': [Row('random', dict(sampler='random'), '82.58'), Row('block', dict(sampler='block'), '81.67'), Row('grid', dict(sampler='grid'), '81.82')],
-    'p': sweep('p', 4, 8, 12, 16, 24), 'gamma': sweep('gamma', .1, .3, .5, .7, .9), 'tau': sweep('tau', .5, .8, .9, .95, .99), 'lambda2': sweep('lambda2', 0., .5, 1., 2.)}
+    'p': sweep('p', 4, 8, 12, 16, 24), 'gamma': sweep('gamma', .1, .3, .5, .7, .9), 'tau': sweep('tau', .5, .8, .9, .95, .99), 'lambda2': sweep('lambda2', 0., .5, 1., 2.),
+    'meanteacher': [Row(f'weight {100*v:g}', dict(method='meanteacher', lambda1=v)) for v in (.01, .1, 1.)]}
 
 BOUNDS = [Row('labels only', dict(method='suponly')), Row('all labels', dict(method='suponly', labeled='all'))]
 
@@ -75,11 +76,11 @@ def rows_of(table:str)->list: # of Row
     low, high = BOUNDS
     return [low]*all(r.options.get('method') != 'suponly' for r in TABLES[table]) + TABLES[table] + [high]
 
-# %% ../nbs/41_table.ipynb #d5bcb780
+# %% ../nbs/41_table.ipynb #e6b1c1f1
 @dataclass
 class TableConfig:
     "Train every row of a table of the paper, and write csv, markdown and a plot. Finished runs are not repeated, broken ones go on."
-    table: str              # 1, 2, 3: all methods; 5: cost; 6: LCR plugged into others; 7: parts; 8: masked tasks; 9: samplers; or p, gamma, tau, lambda2
+    table: str              # 1, 2, 3: all methods; 5: cost; 6: LCR plugged into others; 7: parts; 8: masked tasks; 9: samplers; or p, gamma, tau, lambda2, meanteacher
     data: str = 'shapes'    # as in maskmatch_train: shapes, camvid, voc, cityscapes, or a folder of your own
     root: str = None        # folder of the data set
     labeled: str = None     # how many labels, a column each: 20,40,80 or 1/16,1/8; default that of the data
