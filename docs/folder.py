@@ -19,7 +19,7 @@ from maskmatch.datasets import CAMVID, camvid
 from maskmatch.folder import Folder
 from maskmatch.run import Run, write
 from maskmatch.scores import config_of, measure, network_of
-from table import machine
+from keep import machine
 
 RESULTS = Path(__file__).resolve().parent/'results'
 ROWS = {

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from maskmatch.run import pack, unpack, write
-from table import machine
+from keep import machine
 
 RUNS, STORED = Path('runs')/'stored', Path(__file__).resolve().parent.parent/'maskmatch'/'stored'
 SHORT = ['--steps', '600', '--every', '20', '--evals', '10']

@@ -241,7 +241,7 @@ def step_rows(c:StepConfig):
     "The ladder, and the memory of the graphs."
     torch.set_num_threads(c.threads or CORES)
     t, had = training(c), torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True                                       # as `maskmatch_train` and the field have it
+    torch.backends.cudnn.benchmark = True                                       # as the field has it, and `maskmatch_train --autotune`
     try:
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
             torch.manual_seed(0), np.random.seed(0)

@@ -111,6 +111,7 @@ class Config(TrainOptions):
     accumulate: int = 1       # slices in which a batch goes through the student: the same update with less memory and one more forward pass
     max_memory: float = None  # GiB that a step may take; --accumulate is chosen so that it does
     compile: bool = False     # torch.compile both networks: slow first steps, faster ones after
+    autotune: bool = False    # GPU: time cuDNN's algorithms for every size in the first steps, a minute or two, and keep the fastest
     deterministic: bool = False # GPU: the same bits each time where PyTorch can, slower
     save: float = 10.         # minutes between two checkpoints; one more is written at each evaluation
     out: str = None           # run folder; default runs/PRESET-SEED or runs/DATA-METHOD-SEED. A run that is in it goes on

@@ -57,7 +57,10 @@ class Reconstruction(LCR):
         **kwargs, # see `LCR`
     ):
         super().__init__(**kwargs)
-        self.name, self.head = 'reconstruction', nn.Conv2d(channels, 3, 1)
+        self.name = 'reconstruction'
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            self.head = nn.Conv2d(channels, 3, 1)
 
     def forward(self, step):
         "Yields the loss, a scalar."

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'BOUNDS', 'SAME', 'Row', 'methods', 'plugged', 'sweep', 'rows_of', 'TableConfig', 'Planned', 'also', 'label',
-           'planned', 'finished', 'argv', 'workplaces', 'train_one', 'train_all', 'line', 'clock', 'as_csv', 'spread',
-           'as_markdown', 'plot', 'collect', 'table', 'show_plan', 'maskmatch_table']
+           'run_name', 'planned', 'finished', 'argv', 'workplaces', 'train_one', 'train_all', 'line', 'clock', 'as_csv',
+           'spread', 'as_markdown', 'plot', 'asked', 'below', 'collect', 'table', 'show_plan', 'maskmatch_table']
 
 # %% ../nbs/41_table.ipynb #de8c4eb2
 import csv
 import io
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import torch
 from matplotlib.figure import Figure
-from .choices import machine
 from .config import Config, expected, resolve
 from .data import choose
 from .flops import estimate
@@ -59,13 +59,15 @@ TABLES = {
     '3': methods(dict(suponly='72.48', meanteacher='73.71', cps='76.44', psmt='76.89', u2pl='74.37', unimatch='77.61', maskmatch='77.82')),
     '5': [Row(n, o, p) for n, o, p in (
         ('cps', dict(method='cps'), '76.44'), ('psmt', dict(method='psmt'), '78.20'), ('u2pl', dict(method='u2pl'), '79.01'), ('unimatch', dict(method='unimatch'), '81.92'),
-        ('maskmatch without MS', dict(ms=False), '81.35'), ('maskmatch', {}, '82.58')) if o.get('method', 'maskmatch') in METHODS],
+        ('maskmatch without MS', dict(method='fixmatch+lcr'), '81.35'), ('maskmatch', {}, '82.58'))],
     '6': plugged(),
     '7': [Row('MT, WS, PS', dict(method='fixmatch'), '80.24'), Row('+ MS', dict(method='fixmatch+ms'), '80.90'),
-          Row('+ LCR', dict(method='fixmatch+lcr'), '81.35'), Row('+ MS + LCR', dict(method='fixmatch+lcr+ms'), '82.58')],
-    '8': [Row('no masked task', dict(method='fixmatch+ms'), '80.90'), Row('labels, unmasked pixels', dict(where='unmasked'), '81.96'), Row('labels, all pixels', {}, '82.58')],
+          Row('+ LCR', dict(method='fixmatch+lcr'), '81.35'), Row('+ MS + LCR', {}, '82.58')],
+    '8': [Row('no masked task', dict(method='fixmatch+ms'), '80.90'), Row('labels, unmasked pixels', dict(where='unmasked'), '81.96'), Row('labels, all pixels', {}, '82.58'),
+          Row('picture painted', dict(method='fixmatch+ir+ms'), '76.98')],
     '9': [Row('random', dict(sampler='random'), '82.58'), Row('block', dict(sampler='block'), '81.67'), Row('grid', dict(sampler='grid'), '81.82')],
-    'p': sweep('p', 4, 8, 12, 16, 24), 'gamma': sweep('gamma', .1, .3, .5, .7, .9), 'tau': sweep('tau', .5, .8, .9, .95, .99), 'lambda2': sweep('lambda2', 0., .5, 1., 2.),
+    'p': sweep('p', 4, 8, 12, 16, 24), 'gamma': sweep('gamma', .1, .3, .5, .7, .9), 'tau': sweep('tau', .5, .8, .9, .95, .99),
+    'lambda1': sweep('lambda1', 0., .5, 1., 2.), 'lambda2': sweep('lambda2', 0., .5, 1., 2.),
     'meanteacher': [Row(f'weight {100*v:g}', dict(method='meanteacher', lambda1=v)) for v in (.01, .1, 1.)]}
 
 BOUNDS = [Row('labels only', dict(method='suponly')), Row('all labels', dict(method='suponly', labeled='all'))]
@@ -80,7 +82,7 @@ def rows_of(table:str)->list: # of Row
 @dataclass
 class TableConfig:
     "Train every row of a table of the paper, and write csv, markdown and a plot. Finished runs are not repeated, broken ones go on."
-    table: str              # 1, 2, 3: all methods; 5: cost; 6: LCR plugged into others; 7: parts; 8: masked tasks; 9: samplers; or p, gamma, tau, lambda2, meanteacher
+    table: str              # 1, 2, 3: all methods; 5: cost; 6: LCR plugged into others; 7: parts; 8: masked tasks; 9: samplers; or p, gamma, tau, lambda1, lambda2, meanteacher
     data: str = 'shapes'    # as in maskmatch_train: shapes, camvid, voc, cityscapes, or a folder of your own
     root: str = None        # folder of the data set
     labeled: str = None     # how many labels, a column each: 20,40,80 or 1/16,1/8; default that of the data
@@ -89,7 +91,7 @@ class TableConfig:
     device: str = 'auto'    # auto, cpu, cuda or mps
     jobs: int = None        # runs at once; default one for each GPU, or for each core
     also: str = ''          # further options for every run, without their dashes: "size=129 model=deeplabv3plus_lite0"
-    out: str = None         # folder of the table; default runs/tableN-DATA
+    out: str = None         # folder of the runs, which all tables of a data set share, and of the table; default runs/tables-DATA
     plan: bool = False      # print the runs and what they cost, and train nothing
     collect: bool = False   # write the table of the runs that are finished, and train nothing
 
@@ -107,26 +109,30 @@ class Planned:
 
 def also(text:str)->dict: # 'size=64 model=small' -> options of `Config`
     "Options as `maskmatch_train` reads them."
-    return vars(parser(Config, 'maskmatch_table --also').parse_args([f"--{v.replace('_', '-')}" for v in text.split()]))
+    dash = lambda v: v.partition('=')[0].replace('_', '-') + ''.join(v.partition('=')[1:])
+    return vars(parser(Config, 'maskmatch_table --also').parse_args([f'--{dash(v)}' for v in text.split()]))
 
-def label(text:str)->str: return ''.join(v if v.isalnum() or v == '.' else '-' for v in text).strip('-')
+def label(text:str)->str: return ''.join(v if v.isalnum() or v in '.+=' else '-' for v in text).strip('-')
+
+def run_name(c:Config, given:Config, labeled:str)->str: # `given`: what all runs of the table are given
+    "What sets a run apart: its method, the options that are not the table's, its labels and its seed."
+    own = [f'{k}={v}' for k, v in asdict(c).items() if v != getattr(given, k) and k not in ('method', 'labeled', 'seed', 'out')]
+    return '-'.join(map(label, [c.method, *own, labeled, str(c.seed)]))
 
 def planned(c:TableConfig)->list: # of Planned
     "Every run that the table needs. Raises `BadInput` for an option that cannot be."
-    folder = Path(c.out or f"runs/table{c.table}-{label(Path(c.data).name)}")
+    folder, runs = Path(c.out or f"runs/tables-{label(Path(c.data).name)}"), {}
     given = {k: getattr(c, k) for k in ('data', 'root', 'steps', 'device') if getattr(c, k) is not None} | also(c.also)
-    runs, bound = [], None
-    for asked in (c.labeled or 'default').split(','):
-        expected(resolve(Config.named(**given, **({} if asked == 'default' else dict(labeled=asked)), out=str(folder))))
+    make = lambda **options: resolve(Config.named(**given | {k: v for k, v in options.items() if v is not None}, out=str(folder)))
+    for asked in c.labeled.split(',') if c.labeled else [None]:
+        expected(plain := make(labeled=asked))
         for row in rows_of(c.table):
-            most = row.options.get('labeled') == 'all'
-            if most and bound: continue                                        # the same for every column
-            bound = bound or most
-            options = given | ({} if asked == 'default' else dict(labeled=asked)) | row.options
             for seed in range(c.seeds):
-                out = folder/f"{label(row.name)}-{'all' if most else label(asked)}-{seed}"
-                runs.append(Planned(row, 'all' if most else asked, seed, resolve(Config.named(**options, seed=seed, out=str(out)))))
-    return runs
+                config = make(**dict(labeled=asked) | row.options, seed=seed)
+                column = config.labeled or config.split
+                config.out = str(folder/run_name(config, plain, column))
+                runs[row.name, config.out] = Planned(row, column, seed, config)   # that of all labels is the same in every column
+    return list(runs.values())
 
 # %% ../nbs/41_table.ipynb #d04b1668
 SAME = ('method', 'data', 'labeled', 'unlabeled', 'steps', 'epochs', 'model', 'weights', 'size', 'batch', 'lr', 'seed', 'tau', 'p', 'gamma', 'scales', 'lambda1', 'lambda2', 'norm', 'where', 'sampler', 'ms', 'lcr', 'burn_in', 'side', 'resize', 'val')
@@ -185,8 +191,8 @@ def line(r:Planned)->dict: # column -> value
 
 def clock(r:Planned)->dict: # column -> value
     "What time.csv has of a finished run."
-    m = json.loads((r.dir/'metrics.json').read_text())
-    return dict(row=r.row.name, column=r.labeled, seed=r.seed) | {k: m.get(k) for k in ('seconds', 'pairs_per_s', 'peak_gib')}
+    m, at = (json.loads((r.dir/f'{k}.json').read_text()) for k in ('metrics', 'environment'))
+    return dict(row=r.row.name, column=r.labeled, seed=r.seed) | {k: m.get(k) for k in ('seconds', 'pairs_per_s', 'peak_gib')} | {k: at[k] for k in ('device', 'processor', 'GPU', 'torch', 'date')}
 
 def as_csv(lines:list)->bytes:
     "A header and the lines."
@@ -227,26 +233,38 @@ def plot(lines:list)->Figure:
     return fig
 
 # %% ../nbs/41_table.ipynb #b2d4a0a1
+def asked(c:TableConfig)->str:
+    "The command that makes the table."
+    usual = TableConfig(c.table)
+    given = {k: v for k, v in asdict(replace(c, root=c.root and 'DIR')).items() if k in ('data', 'seeds') or v != getattr(usual, k) and k not in ('out', 'jobs', 'collect')}
+    return shlex.join(['maskmatch_table', c.table, *(v for k in given for v in (f'--{k}', str(given[k])))])
+
+def below(c:TableConfig, runs:list, times:list)->str: # one paragraph of markdown
+    "How the table was made: command, machines, dates."
+    dates = sorted({v['date'] for v in times})
+    places = dict.fromkeys(f"{v['processor'] if v['device'] == 'cpu' else v['GPU']}, PyTorch {v['torch']}" for v in times)
+    return f"`{asked(c)}`; {len(times)} of {len(runs)} runs, {'; '.join(places)}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}.\n"
+
 def collect(c:TableConfig, runs:list):
     "Write the table of the finished runs."
     done = [r for r in runs if finished(r)]
-    if not done: raise BadInput(f"{runs[0].dir.parent}: no run of this table is finished yet; leave --collect out.")
-    lines, times, folder = [line(r) for r in done], [clock(r) for r in done], runs[0].dir.parent
-    md = as_markdown(lines, times, {r.name: r.paper for r in rows_of(c.table)})
-    for name, data in dict(table=as_csv(lines), time=as_csv(times)).items(): write(folder/f'{name}.csv', data)
-    write(folder/'table.md', md.encode()), write(folder/'table.png', png(plot(lines), 120))
-    print(f"{md}\n{len(done)} of {len(runs)} runs; see {folder}/table.md")
+    folder, name = runs[0].dir.parent, f"table{c.table}{f'-{label(c.labeled)}' if c.labeled else ''}"
+    if not done: raise BadInput(f"{folder}: no run of this table is finished yet; leave --collect out.")
+    lines, times = [line(r) for r in done], [clock(r) for r in done]
+    md = as_markdown(lines, times, {r.name: r.paper for r in rows_of(c.table)}) + '\n' + below(c, runs, times)
+    for end, data in {'.csv': as_csv(lines), '-time.csv': as_csv(times), '.md': md.encode(), '.png': png(plot(lines), 120)}.items(): write(folder/(name + end), data)
+    print(f"{md}See {folder}/{name}.md")
 
+
+# %% ../nbs/41_table.ipynb #27e35340
 def table(c:TableConfig):
     "What `maskmatch_table` does."
     runs = planned(c)
-    todo = [r for r in runs if not finished(r)]
+    todo = list({r.dir: r for r in runs if not finished(r)}.values())
     if c.plan: return show_plan(runs, todo)
     if c.collect: return collect(c, runs)
     for r in {r.labeled: r for r in todo}.values(): find_data(r.config)           # what is not there is said now, not by every run
     wrong = train_all(todo, workplaces(c))
-    said = ' '.join(f'--{k} {v!r}' if ' ' in str(v) else f'--{k} {v}' for k, v in asdict(c).items() if v not in (None, '', False) and k not in ('table', 'out'))
-    write(runs[0].dir.parent/'machine.txt', f"maskmatch_table {c.table} {said}\n{'; '.join(f'{k} {v}' for k, v in machine(c.device).items())}\n".encode())
     if len(wrong) < len(runs): collect(c, runs)
     if wrong: raise BadInput(f"{len(wrong)} of {len(runs)} runs failed, the first: {wrong[0]}")
 

@@ -151,7 +151,7 @@ def train(c:Config)->dict:
 def tune(c:Config):
     "Fast, or the same each time: what PyTorch keeps for the whole process."
     if c.deterministic: os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
-    torch.backends.cudnn.benchmark = not c.deterministic
+    torch.backends.cudnn.benchmark = c.autotune and not c.deterministic
     if c.deterministic != torch.are_deterministic_algorithms_enabled(): torch.use_deterministic_algorithms(c.deterministic, warn_only=True) # loads a compiler: seconds
 
 # %% ../nbs/14_train.ipynb #a64cf855

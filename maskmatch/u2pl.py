@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from .multiscale import resize
-from .notation import BadInput
-from .objective import suponly
+from .objective import classifier_of, suponly
 from .processes import mine, share, total, whole, world
 from .supervised import hard_bound
 from .teacher import ema_decay
@@ -167,7 +166,5 @@ def u2pl(
     **labeled, # of `Supervised`
 ):
     "U2PL (Wang et al. 2022): entropy-ranked pseudo-labels, contrast with unreliable pixels."
-    if new is None: raise BadInput("--method u2pl: needs to know the network; give new, a function from 1 to a network of the student's kind.")
-    last = getattr(net := new(1), 'classifier', None)
-    if not hasattr(net, 'features') or last is None: raise BadInput(f"--method u2pl: {type(net).__name__} has no `features` and `classifier`, between which representations are read; choose another method.")
+    last = classifier_of(new, '--method u2pl')
     return suponly(**labeled) + [U2PL(Memory(last.in_channels, last.out_channels), weight=lambda1)]

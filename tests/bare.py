@@ -73,7 +73,7 @@ def run(path, python, folder):
     nb, start, error = nbformat.read(path, 4), time.monotonic(), None
     # Of one cell's time limit: asyncio now and then misses the arrival of a reply, which is then read when that time is up.
     with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)):
-        try: NotebookClient(nb, kernel_name='it', timeout=120, resources=dict(metadata=dict(path=str(folder)))).execute(env=env)
+        try: NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder)))).execute(env=env)
         except Exception as e: error = str(e)
     said = ''.join(o.get('text', '') for c in nb.cells if c.cell_type == 'code' for o in c.outputs)
     return SimpleNamespace(seconds=time.monotonic() - start, said=said, error=error, left=[p.name for p in folder.iterdir()])

@@ -43,7 +43,6 @@ def test_notebook_runs(nb, python, tmp_path):
     for r in (alone, here):
         assert r.error is None, r.error
         assert not r.left, f'leaves {r.left} in the folder it runs in'
-        assert r.seconds < 300
     assert not SKIPS.search(here.said), f'skipped here too: {SKIPS.findall(here.said)}'
 
 

@@ -153,11 +153,13 @@ def understood(line): # what a command line of the table comes to; an error if i
     from maskmatch.flops import FlopsConfig
     from maskmatch.run import parser
     from maskmatch.scores import EvalConfig
+    from maskmatch.table import TableConfig, planned
     program, *args = shlex.split(line)
     module, function = scripts()[program].split(':')
     assert hasattr(importlib.import_module(module), function)
-    config = dict(maskmatch_train=Config, maskmatch_eval=EvalConfig, maskmatch_flops=FlopsConfig)[program]
+    config = dict(maskmatch_train=Config, maskmatch_eval=EvalConfig, maskmatch_flops=FlopsConfig, maskmatch_table=TableConfig)[program]
     given = vars(parser(config, program).parse_args(args))
+    if config is TableConfig: return planned(TableConfig(**given))
     if config is not Config or given.get('preset') == 'list': return config(**given)
     if 'compare' in given: given.pop('compare')                                                    # a run that is not there yet
     return resolve(Config.of(**given))
@@ -172,7 +174,7 @@ def test_its_commands_are_understood(rows):
         with contextlib.redirect_stderr(io.StringIO()), pytest.raises((Exception, SystemExit)): understood(bad)
     for k in (1, 2, 3):
         own = next(r for r in rows if r.what == f'Table {k}').commands
-        assert all(PRESETS[c.split()[2]].table == k for c in own)
+        assert all(PRESETS[c.split()[2]].table == k for c in own if 'preset' in c) and f'maskmatch_table {k}' in own
     for name in PRESETS: assert resolve(Config.of(name)).preset == name
 
 

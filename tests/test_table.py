@@ -1,11 +1,16 @@
-"`maskmatch_table` in processes: broken off and continued, runs that fail, and what cannot work. Rows, plan and files: notebook 41."
+"`maskmatch_table` in processes: broken off and continued, runs that fail, and what cannot work. Rows, plan and files: notebook 41. What docs/results keeps is made anew from its logs."
 import csv
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+import pytest
+from maskmatch.table import maskmatch_table, spread
 from test_commands import ROOT
 
 CODE = "import sys; from maskmatch.table import maskmatch_table as f; sys.argv[0] = 'maskmatch_table'; f()"
@@ -21,7 +26,7 @@ def done(p):
     return p.returncode, out, err
 
 
-def table(cwd): return (cwd/'runs'/'table9-shapes'/'table.csv').read_bytes()
+def table(cwd): return (cwd/'runs'/'tables-shapes'/'table9-12.csv').read_bytes()
 
 
 def test_broken_off_and_continued(tmp_path):
@@ -32,7 +37,7 @@ def test_broken_off_and_continued(tmp_path):
     while not list(broken.glob('runs/*/*/log.csv')): time.sleep(.05); assert p.poll() is None
     os.killpg(p.pid, signal.SIGINT)                                             # as a terminal does: the command and its run
     code, out, err = done(p)
-    assert code != 0 and not (broken/'runs'/'table9-shapes'/'table.csv').exists()
+    assert code != 0 and not list(broken.glob('runs/*/*.csv'))
     code, out, err = done(start(broken, 9, *SMALL, '--steps', 60, '--jobs', 1))
     assert code == 0, err
     assert table(broken) == table(whole)
@@ -40,10 +45,10 @@ def test_broken_off_and_continued(tmp_path):
 
 
 def test_a_run_that_fails_takes_no_other_with_it(tmp_path):
-    place = tmp_path/'runs'/'table9-shapes'/'grid-12-0'
+    place = tmp_path/'runs'/'tables-shapes'/'maskmatch-sampler=grid-12-0'
     place.mkdir(parents=True), (place/'mine.txt').write_text('not a run')
     code, out, err = done(start(tmp_path, 9, *SMALL, '--steps', 4))
-    assert code == 2 and err.count('\n') == 1 and '1 of 5 runs failed' in err and 'grid-12-0' in err and 'holds no run' in err
+    assert code == 2 and err.count('\n') == 1 and '1 of 5 runs failed' in err and 'sampler=grid-12-0' in err and 'holds no run' in err
     assert [v['row'] for v in csv.DictReader(table(tmp_path).decode().splitlines())] == ['labels only', 'random', 'block', 'all labels']
 
 
@@ -54,3 +59,33 @@ def test_what_cannot_be(tmp_path):
     assert not (tmp_path/'runs').exists()
     code, out, err = done(start(tmp_path, 7, '--plan', '--seeds', 1))
     assert code == 0 and '6 of 6 runs to do' in out and not (tmp_path/'runs').exists()
+
+
+KEPT = sorted((ROOT/'docs'/'results').glob('tables-*/table*.md'))
+
+
+@pytest.mark.parametrize('md', KEPT, ids=lambda p: f'{p.parent.name}/{p.stem}')
+def test_a_kept_table_is_that_of_its_logs(md, tmp_path):
+    "The command under the table, in a copy of the folder: the same table; and every run that it names has its log."
+    folder = tmp_path/md.parent.name
+    shutil.copytree(md.parent, folder, ignore=shutil.ignore_patterns('table*'))
+    command = shlex.split(re.search(r'`maskmatch_table (.*)`', md.read_text())[1])
+    maskmatch_table([*command, '--collect', '--out', str(folder)])
+    for end in ('.md', '.csv', '-time.csv'):
+        old, new = (f.with_name(md.stem + end).read_text() for f in (md, folder/md.name))
+        drop = lambda text: re.sub(r'\| [\d.e-]+ \| (\d+ \| [\d. ]*\|)$', r'| \1', text, flags=re.M) if end == '.md' else text     # estimated memory: another version of PyTorch keeps other tensors
+        if end == '.csv': old, new = ([{k: v for k, v in r.items() if k != 'gib'} for r in csv.DictReader(t.splitlines())] for t in (old, new))
+        else: old, new = map(drop, (old, new))
+        assert old == new
+    for f in md.parent.glob('*/metrics.json'): assert (f.parent/'log.csv').stat().st_size and (f.parent/'config.json').exists() and (f.parent/'environment.json').exists()
+
+
+def test_the_first_page_has_what_the_tables_have():
+    def of(data, labels): # method -> mean and spread
+        with open(ROOT/'maskmatch'/'stored'/f'tables-{data}.csv') as f: runs = [r for r in csv.DictReader(f) if r['run'].split('-')[-2] in (labels, 'all') and '=' not in r['run']]
+        name = lambda r: r['method'] + ' --labeled all'*('-all-' in r['run'])
+        return {m: spread([float(r['last']) for r in runs if name(r) == m]) for m in map(name, runs)}
+    shapes, camvid = of('shapes', '40'), of('camvid', '12')
+    table = re.findall(r'^\| [^|]+ \| (?:`--method ([^`]+)`|\((default)\)) \| ([^|]+) \| ([^|]+) \|$', (ROOT/'README.md').read_text(encoding='utf-8'), re.M)
+    said = {method or 'maskmatch': (a, b) for method, _, a, b in table}
+    assert said == {m: (shapes[m], camvid[m]) for m in shapes} and len(said) == 13
