@@ -15,7 +15,6 @@ from io import BytesIO
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from scipy.io import loadmat
 from .data import Data, Pictures
 from .folder import folder_data
 from .notation import BadInput, IGNORE
@@ -126,6 +125,7 @@ def read_sbd(
     file, # .mat
 )->np.ndarray: # (H,W) uint8, ids of `VOC`'s classes
     "The class ids of one picture of SBD. Raises `BadInput` for a file that is none of SBD's."
+    from scipy.io import loadmat                                               # half a second, for this file alone
     try: return loadmat(file)['GTcls'][0]['Segmentation'][0].astype(np.uint8)
     except Exception as e: raise BadInput(f"{file}: is not a mask of SBD ({type(e).__name__}); replace it, or fetch SBD again.") from None
 

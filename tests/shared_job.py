@@ -1,6 +1,7 @@
-"One training by Python, alone or under torchrun: what it comes to goes into a file. Arguments: JSON of what to do, file."
+"Trainings by Python, alone or under torchrun: what each comes to goes into a file. Arguments: JSON of name -> what to do, folder."
 import json
 import sys
+from pathlib import Path
 import torch
 from torch import nn
 from maskmatch.datasets import shapes
@@ -11,7 +12,7 @@ from maskmatch.model import make_model
 from maskmatch.processes import joined, rank, world
 from maskmatch.splits import partition
 
-todo, out = json.loads(sys.argv[1]), sys.argv[2]
+todos, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
 
 
 def grouped(net): # BatchNorm sees the pictures of its own process; GroupNorm sees one picture
@@ -28,9 +29,7 @@ def exact(net): # in float64: a label on the edge between two classes falls to t
     return net
 
 
-with joined('cpu'):
-    torch.set_num_threads(1)
-    data = partition(shapes(train=40, val=37), '12')
+def done(data, todo):
     net = make_model('small', 6)
     L = Learner(net if todo.get('bn') else exact(net), terms_of(todo['method'], p=8, new=lambda k: exact(make_model('small', 6, k)), **todo.get('terms', {})), data, size=32, batch=4, steps=20, lr=.01, watch=True,
                 **todo.get('options', {}))
@@ -39,5 +38,12 @@ with joined('cpu'):
     if 'start' in todo: L.load_state(torch.load(todo['start'], weights_only=True))
     rows = list(L.fit(5, stop=lambda: L.t == todo.get('stop')))
     cm = evaluate(make_model('small', 6, seed=5), data.val, batch=4)
-    same = evaluate(L.teacher, data.val)
-    if rank() == 0: torch.save(dict(state=L.state(), rows=rows, cm=cm, teacher=same, world=world()), out)
+    return dict(state=L.state(), rows=rows, cm=cm, teacher=evaluate(L.teacher, data.val), world=world())
+
+
+with joined('cpu'):
+    torch.set_num_threads(1)
+    data = partition(shapes(train=40, val=37), '12')
+    for name, todo in todos.items():
+        out = done(data, todo)
+        if rank() == 0: torch.save(out, folder/f'{name}.pt')

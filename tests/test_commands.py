@@ -1,50 +1,34 @@
 "The commands from end to end, in processes of their own: what they write, that they continue, and what they say to bad input."
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from commands import ENV, ROOT, command, ok, process, refused
+from maskmatch.run import Run
 
-ROOT = Path(__file__).resolve().parent.parent
 CAMVID = ROOT.parent/'shared'/'data'/'camvid_240x180'
 TINY = ['--steps', '6', '--every', '2', '--batch', '2', '--size', '32', '--evals', '2', '--device', 'cpu']
-
-
-def command(name, *args, cwd=None):
-    module = dict(maskmatch_eval='scores').get(name, 'train')
-    code = f"import sys; from maskmatch.{module} import {name}; sys.argv[0] = '{name}'; {name}()"
-    env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    return subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=cwd, env=env, capture_output=True, text=True)
-
-
-def ok(p):
-    assert p.returncode == 0, p.stdout + p.stderr
-    return p.stdout
-
-
-def refused(p, *words, out=None):
-    "One sentence that holds the words, exit code 2, and nothing written."
-    assert p.returncode == 2, p.stdout + p.stderr
-    assert p.stderr.count('\n') == 1 and 'Traceback' not in p.stderr, p.stderr
-    for w in words: assert w in p.stderr, f'{w!r} not in {p.stderr!r}'
-    assert out is None or not out.exists()
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp('runs')/'mm'
-    return out, ok(command('maskmatch_train', *TINY, '--out', out))
+    return out, ok(process('maskmatch_train', *TINY, '--out', out))
 
 
 def test_console_scripts_are_installed():
-    for name in ('maskmatch_train', 'maskmatch_eval', 'maskmatch_check', 'maskmatch_data', 'maskmatch_flops', 'maskmatch_bench', 'maskmatch_table'):
-        p = subprocess.run([Path(sys.executable).parent/name, '--help'], capture_output=True, text=True)
+    scripts = {e.name for e in metadata.entry_points(group='console_scripts') if e.value.startswith('maskmatch.')}
+    assert scripts >= {f'maskmatch_{k}' for k in 'bench check compare data eval export flops predict report suggest table train'.split()}
+    for name in scripts: # where pip has put them
+        assert (Path(sys.executable).parent/name).exists()
+        p = command(name, '--help')
         assert p.returncode == 0 and ('usage: ' + name in p.stdout or f'{name} splits --help' in p.stdout)
     text = subprocess.run([Path(sys.executable).parent/'maskmatch_train', '--help'], capture_output=True, text=True).stdout
     for option in '--tau --p --gamma --scales --lambda1 --lambda2 --alpha --data --root --labeled --method --steps --size --batch --lr --seed --device --out --model --no-lcr --no-ms --preset --dry-run --split --splits --output-stride --weights --head-lr --epochs --eval --window'.split():
@@ -54,7 +38,7 @@ def test_console_scripts_are_installed():
 
 def test_output_that_nobody_reads_to_the_end():
     code = "from maskmatch.flops import maskmatch_flops; maskmatch_flops()"
-    p = subprocess.run(f'"{sys.executable}" -c "{code}" --table5 | head -1', shell=True, env=os.environ | dict(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED='1'), capture_output=True, text=True)
+    p = subprocess.run(f'"{sys.executable}" -c "{code}" --table5 | head -1', shell=True, env=ENV | dict(PYTHONUNBUFFERED='1'), capture_output=True, text=True)
     assert p.stdout.startswith('GFLOPs') and p.stderr == '', p.stderr
 
 
@@ -96,12 +80,13 @@ def test_same_seed_same_run_and_other_seed_another(run, tmp_path):
 
 
 def test_a_run_that_stopped_goes_on_and_ends_the_same(run, tmp_path):
-    code = ("import maskmatch.train as t\n"
-            "save = t.Run.save\n"
-            "def stop(self, name, state):\n    save(self, name, state)\n    if name == 'last.pt': raise SystemExit(7)\n"      # the process ends right after its first checkpoint
-            "t.Run.save = stop\n"
-            f"t.maskmatch_train({[*TINY, '--out', str(tmp_path/'r')]!r})")
-    assert subprocess.run([sys.executable, '-c', code], env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')).returncode == 7
+    def stop(self, name, state): # the process ends right after its first checkpoint
+        save(self, name, state)
+        if name == 'last.pt': raise SystemExit(7)
+    save = Run.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, 'save', stop)
+        assert command('maskmatch_train', *TINY, '--out', tmp_path/'r').returncode == 7
     assert not (tmp_path/'r'/'metrics.json').exists()
     printed = ok(command('maskmatch_train', *TINY, '--out', tmp_path/'r'))
     assert 'continues at step' in printed

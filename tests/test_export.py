@@ -3,25 +3,22 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import ROOT, command, process
 from maskmatch.datasets import DATA
 from maskmatch.metrics import predict
 from maskmatch.model import make_model
 from maskmatch.run import Run
 from maskmatch.scores import trained
 
-ROOT = Path(__file__).resolve().parent.parent
 onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript'), pytest.importorskip('safetensors')
 SHAPES = [(b, 3, h, w) for b in (1, 4) for h, w in ((64, 64), (120, 161), (333, 90))]
 
 
-def call(*args, env={}):
-    code = "import sys; from maskmatch.export import maskmatch_export; sys.argv[0] = 'maskmatch_export'; maskmatch_export()"
-    return subprocess.run([sys.executable, '-c', code, *map(str, args)], env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1') | env, capture_output=True, text=True)
+def call(*args): return command('maskmatch_export', *args)
 
 
 def images(b, _, h, w): # smooth spots, like pictures: on noise every pixel is near a boundary
@@ -78,5 +75,5 @@ def test_refusals(made, tmp_path):
         p = call(*args)
         assert p.returncode == 2 and p.stderr.count('\n') == 1 and words in p.stderr and 'Traceback' not in p.stderr, p.stderr
     (tmp_path/'none').mkdir(), (tmp_path/'none'/'onnxscript.py').write_text('raise ImportError("No module", name="onnxscript")')
-    p = call(made[0], '--out', tmp_path/'new', '--format', 'onnx', env=dict(PYTHONPATH=f"{tmp_path/'none'}{os.pathsep}{ROOT}"))
+    p = process('maskmatch_export', made[0], '--out', tmp_path/'new', '--format', 'onnx', env=dict(PYTHONPATH=f"{tmp_path/'none'}{os.pathsep}{ROOT}"))
     assert p.returncode == 2 and "needs the package onnxscript; pip install 'maskmatch[export]'" in p.stderr and p.stderr.count('\n') == 1 and not list((tmp_path/'new').iterdir()), p.stderr

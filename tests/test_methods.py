@@ -7,12 +7,20 @@ from maskmatch.model import make_model
 from maskmatch.notation import BadInput
 from maskmatch.objective import backward
 from maskmatch.teacher import make_teacher
-from test_processes import apart, job
+from test_processes import apart, jobs
 
 
-@pytest.mark.parametrize('method', sorted({*METHODS} - {'suponly', 'meanteacher', 'maskmatch'}))      # those are in test_processes
-def test_two_processes_are_one(method, tmp_path):
-    one, two = (job(n, tmp_path/str(n), method=method, tau=.2) for n in (1, 2))
+OTHERS = sorted({*METHODS} - {'suponly', 'meanteacher', 'maskmatch'})                 # those are in test_processes
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory): # by one process, by two
+    return [jobs(n, tmp_path_factory.mktemp(str(n)), {m: dict(method=m, tau=.2) for m in OTHERS}) for n in (1, 2)]
+
+
+@pytest.mark.parametrize('method', OTHERS)
+def test_two_processes_are_one(method, done):
+    one, two = (d[method] for d in done)
     assert apart(one, two) <= 1e-5 and len(one['rows']) == 4
     assert all(v != 0 for k, v in one['rows'][-1].items())                              # no loss had nothing to say
 

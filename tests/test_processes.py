@@ -4,25 +4,26 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-ENV = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+ENV = os.environ | dict(PYTHONPATH=str(ROOT))
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
 TINY = ['--steps', '60', '--every', '1', '--save', '0', '--batch', '4', '--size', '32', '--evals', '2', '--device', 'cpu']
 
 
-def job(n, file, **todo):
-    args = [str(ROOT/'tests'/'shared_job.py'), json.dumps(todo), str(file)]
+def jobs(n, folder, todos): # `todos` and what is returned: name -> dict
+    "All of them by one launch of `n` processes."
+    folder.mkdir(exist_ok=True)
+    args = [str(ROOT/'tests'/'shared_job.py'), json.dumps(todos), str(folder)]
     for _ in range(2):
         p = subprocess.run([*TORCHRUN, *args] if n == 2 else [sys.executable, *args], env=ENV, capture_output=True, text=True)
         if 'terminate called without an active exception' not in p.stderr: break       # gloo's threads at the interpreter's end, once in hundreds: pytorch/pytorch#179291
     assert p.returncode == 0, p.stderr
-    done = torch.load(file, weights_only=True)
-    assert done['world'] == n
+    done = {name: torch.load(folder/f'{name}.pt', weights_only=True) for name in todos}
+    assert all(v['world'] == n for v in done.values())
     return done
 
 
@@ -36,30 +37,37 @@ def apart(a, b): # largest difference of weights, teacher and log
     return max([gap, *(abs(r[k] - q[k]) for r, q in zip(a['rows'], b['rows']) for k in r)])
 
 
-@pytest.mark.parametrize('todo', [dict(method='maskmatch', terms=dict(tau=.2)), dict(method='maskmatch', terms=dict(tau=.2, norm='valid', loss='ohem', sampler='block', min_kept=.3), options=dict(accumulate=2)),
-                                  dict(method='meanteacher')], ids=lambda t: ' '.join([t['method'], *t.get('terms', {})]))
-def test_two_processes_are_one(todo, tmp_path):
-    one, two = (job(n, tmp_path/str(n), **todo) for n in (1, 2))
-    assert apart(one, two) <= 1e-5 and len(one['rows']) == 4
-    assert todo['method'] != 'maskmatch' or one['rows'][-1]['kept'] > .05                # the unlabelled losses had something to say
-    assert torch.equal(one['cm'], two['cm']) and one['cm'].sum() == 37*64*64
+PLAIN = dict(method='maskmatch', terms=dict(tau=.2))
+TODOS = dict(maskmatch=PLAIN, options=dict(method='maskmatch', terms=dict(tau=.2, norm='valid', loss='ohem', sampler='block', min_kept=.3), options=dict(accumulate=2)), meanteacher=dict(method='meanteacher'))
 
 
-def test_two_begin_and_one_goes_on(tmp_path):
-    todo = dict(method='maskmatch', terms=dict(tau=.2))
-    whole = job(1, tmp_path/'whole', **todo)
-    half = job(2, tmp_path/'half', stop=7, **todo)                                       # between two rows of the log
-    assert half['state']['t'] == 7
-    torch.save(half['state'], tmp_path/'state')
-    rest = job(1, tmp_path/'rest', start=str(tmp_path/'state'), **todo)
+@pytest.fixture(scope='module')
+def one(tmp_path_factory): return jobs(1, tmp_path_factory.mktemp('one'), TODOS)
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory): return jobs(2, tmp_path_factory.mktemp('two'), TODOS | dict(half=PLAIN | dict(stop=7), bn=dict(method='maskmatch', bn=True)))     # 7: between two rows of the log
+
+
+@pytest.mark.parametrize('name', TODOS)
+def test_two_processes_are_one(name, one, two):
+    a, b = one[name], two[name]
+    assert apart(a, b) <= 1e-5 and len(a['rows']) == 4
+    assert name == 'meanteacher' or a['rows'][-1]['kept'] > .05                          # the unlabelled losses had something to say
+    assert torch.equal(a['cm'], b['cm']) and a['cm'].sum() == 37*64*64
+
+
+def test_two_begin_and_one_goes_on(one, two, tmp_path):
+    assert two['half']['state']['t'] == 7
+    rest = jobs(1, tmp_path, dict(rest=PLAIN | dict(start=save(two['half']['state'], tmp_path))))['rest']
+    whole = one['maskmatch']
     assert apart(dict(state=whole['state'], rows=whole['rows'][1:]), rest) <= 1e-5
 
 
-def test_batchnorm_keeps_one_network(tmp_path):
+def test_batchnorm_keeps_one_network(two, tmp_path):
     "Each process normalises with its own pictures, yet weights and running statistics stay the same everywhere: teachers evaluated in shards agree with the one in the file."
-    two = job(2, tmp_path/'two', method='maskmatch', bn=True)
-    one = job(1, tmp_path/'one', method='maskmatch', bn=True, start=save(two['state'], tmp_path), stop=20)
-    assert torch.equal(one['teacher'], two['teacher'])
+    again = jobs(1, tmp_path, dict(bn=dict(method='maskmatch', bn=True, start=save(two['bn']['state'], tmp_path), stop=20)))['bn']
+    assert torch.equal(again['teacher'], two['bn']['teacher'])
 
 
 def save(state, folder):

@@ -2,39 +2,18 @@
 import contextlib
 import io
 import json
-import os
-import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 import trees
+from commands import ROOT, command, ok, process, refused
 from maskmatch.learner import best_amp
 
-ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ROOT.parent/'shared'/'splits'
 published = pytest.mark.skipif(not SPLITS.exists(), reason='the published lists are not beside this checkout')
-MINI = '--size 129 --device cpu --weights none --workers 0 --every 1 --evals 1'.split()
-
-
-def command(name, *args, module=None, env={}):
-    module = module or dict(maskmatch_eval='scores').get(name, 'train')
-    code = f"import sys; from maskmatch.{module} import {name}; sys.argv[0] = '{name}'; {name}()"
-    return subprocess.run([sys.executable, '-c', code, *map(str, args)], env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='2') | env, capture_output=True, text=True)
-
-
-def ok(p):
-    assert p.returncode == 0, p.stdout + p.stderr
-    return p.stdout
-
-
-def refused(p, *words):
-    assert p.returncode == 2 and 'Traceback' not in p.stderr and p.stderr.count('\n') == 1, p.stdout + p.stderr
-    for w in words: assert str(w) in p.stderr, f'{w!r} not in {p.stderr!r}'
+MINI = '--size 65 --device cpu --weights none --workers 0 --every 1 --evals 1'.split()
 
 
 def names(kind, n): return [f'{kind}_{i:06d}' for i in range(n)]
@@ -44,7 +23,7 @@ def names(kind, n): return [f'{kind}_{i:06d}' for i in range(n)]
 
 @published
 def test_all_published_lists_verify(tmp_path):
-    rows = [line.split() for line in ok(command('maskmatch_data', 'splits', '--splits', SPLITS, module='splits')).splitlines()]
+    rows = [line.split() for line in ok(command('maskmatch_data', 'splits', '--splits', SPLITS)).splitlines()]
     table = [line.split('|') for line in (SPLITS/'README.md').read_text().splitlines() if line.startswith('| `')]
     want = {t[1].strip(' `').removesuffix('.txt'): (t[2].strip(), t[3].strip()) for t in table}
     assert len(want) == 24 == len(rows) and {r[0]: (r[1], r[2]) for r in rows} == want and all(r[3] == 'ok' for r in rows)
@@ -57,7 +36,7 @@ def test_a_list_with_one_id_changed_is_refused(tmp_path):
     ids = file.read_text().split()
     file.write_text('\n'.join(['2007_000032', *ids[1:]]))
     from maskmatch.splits import sha1
-    p = command('maskmatch_data', 'splits', '--splits', tmp_path/'splits', module='splits')
+    p = command('maskmatch_data', 'splits', '--splits', tmp_path/'splits')
     assert p.returncode == 2 and 'voc/classic/92' in p.stderr and sum(line.split()[3] == 'ok' for line in p.stdout.splitlines()) == 23
     base = trees.voc(tmp_path, ids[:3], names('val', 1))
     refused(command('maskmatch_train', '--preset', 'voc_classic_92_r101', '--splits', tmp_path/'splits', '--root', base, *MINI, '--out', tmp_path/'r'),
@@ -68,17 +47,17 @@ def test_a_list_with_one_id_changed_is_refused(tmp_path):
 def test_offline_with_no_cache(tmp_path):
     base = trees.voc(tmp_path, names('a', 3), names('val', 1))
     proxy = dict.fromkeys(('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'), 'http://127.0.0.1:9')     # nothing listens there
-    refused(command('maskmatch_train', '--preset', 'voc_classic_92_r101', '--root', base, *MINI, '--out', tmp_path/'r', env=proxy | dict(MASKMATCH_SPLITS=str(tmp_path/'cache'))), 'voc/classic/92', '--splits')
+    refused(process('maskmatch_train', '--preset', 'voc_classic_92_r101', '--root', base, *MINI, '--out', tmp_path/'r', env=proxy | dict(MASKMATCH_SPLITS=str(tmp_path/'cache'))), 'voc/classic/92', '--splits')
     assert not (tmp_path/'r').exists() and not list(tmp_path.glob('cache/**/*.txt'))
 
 
 def test_make_split(tmp_path):
     base = trees.voc(tmp_path, names('a', 12), names('val', 1), names('sbd', 8))
-    draw = lambda out, seed: ok(command('maskmatch_data', 'make-split', '--data', 'voc', '--root', base, '--labeled', '1/4', '--seed', seed, '--out', tmp_path/out, module='splits'))
+    draw = lambda out, seed: ok(command('maskmatch_data', 'make-split', '--data', 'voc', '--root', base, '--labeled', '1/4', '--seed', seed, '--out', tmp_path/out))
     assert '5 of 20' in draw('a.txt', 0) and draw('b.txt', 0) and draw('c.txt', 1)
     a, b, c = ((tmp_path/f'{k}.txt').read_text().split() for k in 'abc')
     assert a == b != c and len(set(a)) == 5 and set(a) <= {*names('a', 12), *names('sbd', 8)}
-    refused(command('maskmatch_data', 'make-split', '--data', 'voc', '--root', base, '--labeled', '99', '--out', tmp_path/'d.txt', module='splits'), '--labeled 99')
+    refused(command('maskmatch_data', 'make-split', '--data', 'voc', '--root', base, '--labeled', '99', '--out', tmp_path/'d.txt'), '--labeled 99')
     ok(command('maskmatch_train', '--data', 'voc', '--root', base, '--labeled', tmp_path/'a.txt', '--model', 'small', '--steps', '1', '--batch', '2', *MINI, '--out', tmp_path/'r'))
     m = json.loads((tmp_path/'r'/'metrics.json').read_text())
     assert (m['labeled'], m['unlabeled']) == (5, 15) and 'not comparable' in m['note']
@@ -105,7 +84,7 @@ def test_voc_from_folder_to_metrics(tmp_path):
     m, config = mini_run('voc_classic_92_r101', tmp_path, tmp_path/'r', '--batch', '1', '--splits', SPLITS)
     assert (m['labeled'], m['unlabeled'], len(m['teacher']['iou'])) == (92, 20, 21) and 'voc/classic/92 (13268666f4)' in m['note'] and 'not comparable' in m['note']
     assert (config['model'], config['output_stride'], config['lr'], config['head_lr'], config['amp'], config['eval']) == ('deeplabv3plus_resnet101s', 8, 0.001, 10, 'off', 'whole')
-    printed = ok(command('maskmatch_eval', tmp_path/'r', '--splits', SPLITS, '--boundary', '--student', '--eval', 'center', '--window', '65', '--json', tmp_path/'e.json'))
+    printed = ok(command('maskmatch_eval', tmp_path/'r', '--splits', SPLITS, '--boundary', '--student', '--eval', 'center', '--window', '33', '--json', tmp_path/'e.json'))
     e = json.loads((tmp_path/'e.json').read_text())
     assert 'pottedplant' in printed and set(e) == {'teacher', 'student'} and 0 <= e['teacher']['boundary']['skip']['mean'] <= 100
 
@@ -152,7 +131,7 @@ def test_voc_palette_and_gray_masks_are_ids(tmp_path):
 def test_sbd_is_merged_into_voc(tmp_path):
     base = trees.voc(tmp_path, names('a', 3), names('val', 2), names('sbd', 4), aug=False)
     box = trees.sbd(tmp_path/'sbd', [*names('sbd', 4), 'a_000000', 'val_000001'])
-    build = lambda: ok(command('maskmatch_data', 'voc', '--root', tmp_path, '--sbd', tmp_path/'sbd', module='splits'))
+    build = lambda: ok(command('maskmatch_data', 'voc', '--root', tmp_path, '--sbd', tmp_path/'sbd'))
     assert '7 training pictures' in build() and 'not the published 10582' in build()
     from maskmatch.datasets import DATA
     from torchvision.datasets import SBDataset
@@ -197,7 +176,7 @@ def test_every_preset_passes_a_dry_run():
 
 
 def test_table5():
-    said = ok(command('maskmatch_flops', '--table5', module='flops'))
+    said = ok(command('maskmatch_flops', '--table5'))
     for paper in (2058.41, 4844.49):
         ours = float(next(line for line in said.splitlines() if f'{paper}' in line).split(f'{paper}')[1].split()[0])
         assert abs(ours/paper - 1) < 0.005
@@ -207,17 +186,17 @@ def test_table5():
 def test_preset_errors(tmp_path):
     refused(command('maskmatch_train', '--preset', 'voc_clasic_92_r101'), 'voc_classic_92_r101')
     refused(command('maskmatch_train', '--preset', 'voc_classic_92_r101', '--dry-run', '--labeled', '3'), '--labeled 3')
-    refused(command('maskmatch_flops', module='flops'), '--table5')
+    refused(command('maskmatch_flops'), '--table5')
 
 
 # -- benchmarks run -----------------------------------------------------------------------------------------------------------
 
 def test_benchmarks_run(tmp_path):
-    said = ok(command('maskmatch_bench', '--quick', '--device', 'cpu', '--json', tmp_path/'b.json', module='bench_step'))
+    said = ok(command('maskmatch_bench', '--quick', '--device', 'cpu', '--json', tmp_path/'b.json'))
     rows = json.loads((tmp_path/'b.json').read_text())['rows']
     assert 'ratio' in said and list(rows) == ['loader', 'ohem', 'windows', 'boundary', 'step', 'growth']
     ladder, memory = ([r for r in rows['step'] if key in r] for key in ('pairs_per_s', 'differs'))
     assert len(ladder) >= 5 and all(r['pairs_per_s'] > 0 and r['tflops'] > 0 and r['share'] > 0 and 'above' in r for r in ladder)
     assert len(memory) == 3 and all('above' in r and r['differs'] <= 1e-5 and r['losses'][0] > 0 for r in memory)
-    refused(command('maskmatch_bench', '--repeats', '0', module='bench_step'), '--repeats')
-    refused(command('maskmatch_bench', '--step', '--batch', '0', module='bench_step'), '--batch')
+    refused(command('maskmatch_bench', '--repeats', '0'), '--repeats')
+    refused(command('maskmatch_bench', '--step', '--batch', '0'), '--batch')

@@ -1,19 +1,12 @@
 "`maskmatch_report` and `maskmatch_compare`: the pages in a real browser, from the disk, and what the commands refuse."
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 import pytest
 from browser import chromium, complaints, requests, screen
-
-ROOT = Path(__file__).resolve().parent.parent
-ENV = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+from commands import command
 
 
-def call(what, *args):
-    module = 'train' if what == 'train' else 'report'
-    return subprocess.run([sys.executable, '-c', f"import sys; from maskmatch.{module} import maskmatch_{what} as f; sys.argv[0] = 'maskmatch_{what}'; f()", *map(str, args), '--device', 'cpu'], env=ENV, capture_output=True, text=True)
+
+def call(what, *args): return command(f'maskmatch_{what}', *args, '--device', 'cpu')
 
 
 @pytest.fixture(scope='module')

@@ -2,28 +2,20 @@
 import csv
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from commands import ROOT, command, ok
 from maskmatch.choices import typed
 from maskmatch.datasets import CAMVID, camvid
 from maskmatch.folder import Folder
 from maskmatch.shapes import TEXTURES, scenes
 
-ROOT = Path(__file__).resolve().parent.parent
 FRAMES = ROOT.parent/'shared'/'data'/'camvid_240x180'
-MODULES = dict(check='check', train='train', report='report', predict='predict', suggest='suggest', export='export', compare='report')
 
 
-def call(cwd, what, *args):
-    code = f"import sys; from maskmatch.{MODULES[what]} import maskmatch_{what} as f; sys.argv[0] = 'maskmatch_{what}'; f()"
-    p = subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=cwd, env=os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'), capture_output=True, text=True)
-    assert p.returncode == 0, p.stdout + p.stderr
-    return p.stdout
+def call(what, *args): return ok(command(f'maskmatch_{what}', *args))
 
 
 def built_in(d):
@@ -43,28 +35,29 @@ def frames(d):
 
 
 @pytest.mark.parametrize('fill', [built_in, frames])
-def test_the_whole_round(tmp_path, fill):
+def test_the_whole_round(tmp_path, monkeypatch, fill):
     if fill is frames and not FRAMES.exists(): pytest.skip('CamVid is not beside the checkout')
+    monkeypatch.chdir(tmp_path)
     d = tmp_path/'mine'
     (d/'images').mkdir(parents=True), (d/'masks').mkdir()
     fill(d)
-    assert '0 errors' in call(tmp_path, 'check', 'mine') and (d/'report.html').exists()
-    said = call(tmp_path, 'train', '--data', 'mine', '--steps', 10)
+    assert '0 errors' in call('check', 'mine') and (d/'report.html').exists()
+    said = call('train', '--data', 'mine', '--steps', 4)
     run = tmp_path/'runs'/'mine-maskmatch-0'
     chosen = json.loads((run/'choices.json').read_text())
     assert all(typed(k, v['value']) in said and v['reason'] in said for k, v in chosen.items()) and {'model', 'size', 'batch', 'tau', 'burn_in'} <= set(chosen)
-    assert 'mIoU' in call(tmp_path, 'report', 'runs/mine-maskmatch-0') and (run/'report.html').stat().st_size > 1e4
-    call(tmp_path, 'predict', 'runs/mine-maskmatch-0', 'mine/images')
+    assert 'mIoU' in call('report', 'runs/mine-maskmatch-0') and (run/'report.html').stat().st_size > 1e4
+    call('predict', 'runs/mine-maskmatch-0', 'mine/images')
     images = Folder(d).images
     rows = list(csv.DictReader(open(tmp_path/'predictions'/'areas.csv', encoding='utf-8')))
     assert {r['image'] for r in rows} == set(images)
     for name, f in images.items():
         with Image.open(f) as a, Image.open(tmp_path/'predictions'/'ids'/f'{name}.png') as b: assert a.size == b.size and b.mode == 'P' and np.asarray(b).max() < len(rows[0]) - 4
-    call(tmp_path, 'suggest', 'runs/mine-maskmatch-0')
+    call('suggest', 'runs/mine-maskmatch-0')
     listed = (run/'suggest'/'suggest.txt').read_text().splitlines()
     assert len(listed) == 20 and all((d/'images'/v).exists() and Path(v).stem not in Folder(d).masks for v in listed)
     if importlib.util.find_spec('onnxruntime'):
-        call(tmp_path, 'export', 'runs/mine-maskmatch-0')
+        call('export', 'runs/mine-maskmatch-0')
         assert {'model.safetensors', 'model.pt2', 'model.onnx'} <= {f.name for f in run.iterdir()}
-        call(tmp_path, 'predict', run/'model.safetensors', 'mine/images', '--out', 'again')
+        call('predict', run/'model.safetensors', 'mine/images', '--out', 'again')
         assert all((tmp_path/'again'/'ids'/f'{n}.png').read_bytes() == (tmp_path/'predictions'/'ids'/f'{n}.png').read_bytes() for n in images)

@@ -1,38 +1,20 @@
 "`maskmatch_suggest` on a folder: the list, the table, the sheet in a browser, and what cannot work."
-import contextlib
 import csv
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
 from browser import chromium, complaints, requests, screen
+from commands import command
 from maskmatch.datasets import DATA
 from maskmatch.run import Run
 from maskmatch.scores import trained
-from maskmatch.suggest import maskmatch_suggest
-
-ROOT = Path(__file__).resolve().parent.parent
-ENV = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
 
 
-CODE = "import sys; from maskmatch.suggest import maskmatch_suggest as f; sys.argv[0] = 'maskmatch_suggest'; f()"
 
-
-def process(*args): return subprocess.run([sys.executable, '-c', CODE, *map(str, args), '--device', 'cpu'], env=ENV, capture_output=True, text=True)
-
-
-def call(*args): # the same without the start of a process, which is most of the time
-    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()) as out:
-        try: maskmatch_suggest([*map(str, args), '--device', 'cpu']); code = 0
-        except SystemExit as e: code = e.code
-    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+def call(*args): return command('maskmatch_suggest', *args, '--device', 'cpu')
 
 
 @pytest.fixture
@@ -58,7 +40,7 @@ def rows(out): return list(csv.DictReader(open(out/'suggest.csv', encoding='utf-
 def test_the_list_the_table_and_the_sheet(run):
     r, d = run
     (d/'images'/'weit weg').mkdir(), (d/'images'/'09.png').rename(d/'images'/'weit weg'/'ö.png')
-    p = process(r, '--n', 5)
+    p = call(r, '--n', 5)
     assert p.returncode == 0 and p.stderr == '', p.stderr
     out = r/'suggest'
     names = (out/'suggest.txt').read_text(encoding='utf-8').splitlines()
@@ -80,7 +62,7 @@ def test_the_list_the_table_and_the_sheet(run):
         assert sum(Image.open(io.BytesIO(b.get_screenshot_as_png())).convert('RGB').getpixel((2, 2))) < 200 and b.execute_script('return getComputedStyle(document.body).color') == 'rgb(255, 255, 255)'
         assert not complaints(b) and not [u for u in requests(b) if u.split(':')[0] not in ('file', 'data', 'chrome')]
     was = [(out/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
-    assert process(r, '--n', 5).returncode == 0 and was == [(out/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
+    assert call(r, '--n', 5).returncode == 0 and was == [(out/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
 
 
 def test_diversity_and_more_than_there_are(run):
