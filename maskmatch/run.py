@@ -86,7 +86,7 @@ class Run:
             for k, v in self.config().items():
                 if k not in new or k in MOVES or new[k] == v or k == 'steps' and new[k] > v: continue
                 raise BadInput(f"{self.dir}: holds a run with --{k.replace('_', '-')} {v}, not {new[k]}; choose another --out.")
-        elif self.dir.is_dir() and {p.name for p in self.dir.iterdir()} - {'.lock'}: raise BadInput(f"{self.dir}: is not empty and holds no run; choose another --out.")
+        elif self.dir.is_dir() and {p.name for p in self.dir.iterdir()} - {'.lock', 'config.json.part'}: raise BadInput(f"{self.dir}: is not empty and holds no run; choose another --out.")
         return new
 
     @contextmanager

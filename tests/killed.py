@@ -38,6 +38,7 @@ whole, broken = sys.argv[4:6]
 start = time.monotonic()
 assert end(training(whole)) == 0, open(whole + '.said').read()
 took, draw, killed = time.monotonic() - start, random.Random(seed), 0
+assert end(training(broken, 1)) == -signal.SIGKILL             # nothing but an unfinished config.json is there
 for k in range(kills):
     writing = k % 2                                             # every other time while files are written
     pid = training(broken, draw.randint(2, 40) if writing else NEVER)

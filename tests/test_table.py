@@ -12,11 +12,12 @@ import pytest
 from commands import ENV, ROOT, command, ok, program, refused
 from maskmatch.table import maskmatch_table, spread
 
-SMALL = ['--labeled', '12', '--seeds', '1', '--device', 'cpu', '--also', 'size=32 batch=2 evals=1 every=2']
+SMALL = ['--labeled', '12', '--seeds', '1', '--steps', '20', '--device', 'cpu', '--also', 'size=32 batch=2 evals=1 every=2']
 
 
 def start(cwd, *args):
-    return subprocess.Popen([sys.executable, '-c', program('maskmatch_table'), *map(str, args)], cwd=cwd, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen([sys.executable, '-c', program('maskmatch_table'), *map(str, args)], cwd=cwd, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))    # where the tests run in the background it is ignored
 
 
 def done(p):
@@ -27,27 +28,24 @@ def done(p):
 def table(cwd): return (cwd/'runs'/'tables-shapes'/'table9-12.csv').read_bytes()
 
 
-def test_broken_off_and_continued(tmp_path):
+def test_broken_off_refused_a_folder_and_continued(tmp_path):
     whole, broken = (tmp_path/k for k in ('whole', 'broken'))
     whole.mkdir(), broken.mkdir()
-    assert done(start(whole, 9, *SMALL, '--steps', 20))[0] == 0
-    p = start(broken, 9, *SMALL, '--steps', 20)
+    assert done(start(whole, 9, *SMALL))[0] == 0
+    p = start(broken, 9, *SMALL)
     while not list(broken.glob('runs/*/*/log.csv')): time.sleep(.05); assert p.poll() is None
-    os.killpg(p.pid, signal.SIGINT)                                             # as a terminal does: the command and its run
-    code, out, err = done(p)
-    assert code != 0 and not list(broken.glob('runs/*/*.csv'))
-    code, out, err = done(start(broken, 9, *SMALL, '--steps', 20))
+    os.killpg(p.pid, signal.SIGINT)                                             # as a terminal does: the command and its runs
+    assert done(p)[0] != 0 and not list(broken.glob('runs/*/*.csv'))
+    place = broken/'runs'/'tables-shapes'/'maskmatch-sampler=grid-12-0'
+    shutil.rmtree(place, ignore_errors=True), place.mkdir(), (place/'mine.txt').write_text('not a run')
+    code, out, err = done(start(broken, 9, *SMALL))                             # a run that cannot be takes no other with it
+    assert code == 2 and err.count('\n') == 1 and '1 of 5 runs failed' in err and 'sampler=grid-12-0' in err and 'holds no run' in err
+    assert [v['row'] for v in csv.DictReader(table(broken).decode().splitlines())] == ['labels only', 'random', 'block', 'all labels']
+    shutil.rmtree(place)
+    code, out, err = done(start(broken, 9, *SMALL))
     assert code == 0, err
     assert table(broken) == table(whole)
     assert len(list(csv.DictReader(table(whole).decode().splitlines()))) == 5 and 'of 5 runs' in out
-
-
-def test_a_run_that_fails_takes_no_other_with_it(tmp_path):
-    place = tmp_path/'runs'/'tables-shapes'/'maskmatch-sampler=grid-12-0'
-    place.mkdir(parents=True), (place/'mine.txt').write_text('not a run')
-    code, out, err = done(start(tmp_path, 9, *SMALL, '--steps', 4))
-    assert code == 2 and err.count('\n') == 1 and '1 of 5 runs failed' in err and 'sampler=grid-12-0' in err and 'holds no run' in err
-    assert [v['row'] for v in csv.DictReader(table(tmp_path).decode().splitlines())] == ['labels only', 'random', 'block', 'all labels']
 
 
 def test_what_cannot_be(tmp_path, monkeypatch):
