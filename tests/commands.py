@@ -20,8 +20,8 @@ def program(name): # for `python -c`
     return f"import sys; from {module(name)} import {name}; sys.argv[0] = '{name}'; {name}()"
 
 
-def process(name, *args, cwd=None, env={}): # -> returncode, stdout, stderr
-    return subprocess.run([sys.executable, '-c', program(name), *map(str, args)], cwd=cwd, env=ENV | env, capture_output=True, text=True)
+def process(name, *args, env={}): # -> returncode, stdout, stderr
+    return subprocess.run([sys.executable, '-c', program(name), *map(str, args)], env=ENV | env, capture_output=True, text=True)
 
 
 def command(name, *args): # the same without the start of a process, which is most of the time

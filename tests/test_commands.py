@@ -24,10 +24,11 @@ def run(tmp_path_factory):
 
 
 def test_console_scripts_are_installed():
-    scripts = {e.name for e in metadata.entry_points(group='console_scripts') if e.value.startswith('maskmatch.')}
-    assert scripts >= {f'maskmatch_{k}' for k in 'bench check compare data eval export flops predict report suggest table train'.split()}
+    scripts = {e.name: e.load() for e in metadata.entry_points(group='console_scripts') if e.value.startswith('maskmatch.')}
+    assert set(scripts) >= {f'maskmatch_{k}' for k in 'bench check compare data eval export flops predict report suggest table train'.split()}
     for name in scripts: # where pip has put them
         assert (Path(sys.executable).parent/name).exists()
+        assert scripts[name].__name__ == name
         p = command(name, '--help')
         assert p.returncode == 0 and ('usage: ' + name in p.stdout or f'{name} splits --help' in p.stdout)
     text = subprocess.run([Path(sys.executable).parent/'maskmatch_train', '--help'], capture_output=True, text=True).stdout

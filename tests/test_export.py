@@ -35,7 +35,7 @@ def made(request, tmp_path_factory):
     net = trained() if request.param == 'small' else make_model(request.param, 6)
     (run.dir/'config.json').write_text(json.dumps(dict(data='shapes', model=request.param, size=48)))
     run.save('last.pt', dict(teacher=net.state_dict(), student=net.state_dict()))
-    p = call(run.dir)
+    p = process('maskmatch_export', run.dir)
     assert p.returncode == 0 and p.stderr == '', p.stdout + p.stderr
     assert len(p.stdout.splitlines()) == 3 and '% of the pixels' in p.stdout
     return run.dir, net.eval()

@@ -2,7 +2,6 @@
 import csv
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from commands import ENV, command, program, refused
+from commands import ENV, command, process, program, refused
 from maskmatch.datasets import DATA
 from maskmatch.metrics import predict, slide
 from maskmatch.run import Run
@@ -75,7 +74,7 @@ def formats(tmp_path_factory):
 
 def test_every_format_and_folder(run, formats, tmp_path):
     d, x = formats
-    ok(call(run, d, '--out', tmp_path/'out', '--amp', 'off'))
+    ok(process('maskmatch_predict', run, d, '--out', tmp_path/'out', '--amp', 'off', '--device', 'cpu'))   # where a warning would be seen
     names = {'a', 'b', 'tief/c', 'tief/noch tiefer/Grün ü', 'lossless', 'photo', 'alpha', 'gray', 'deep', 'turned'}
     for kind, end in dict(ids='.png', overlay='.jpg', confidence='.png').items():
         assert {p.relative_to(tmp_path/'out'/kind).as_posix() for p in (tmp_path/'out'/kind).rglob('*.*')} == {n + end for n in names}
@@ -184,19 +183,18 @@ def test_a_video_is_its_frames(run, tmp_path):
     refused(call(run, tmp_path/'bad.mp4', '--out', tmp_path/'none'), 'bad.mp4: cannot be read as a video', lines=2)
 
 
-@pytest.mark.parametrize('height, limit', [(2000, 1.4e9), pytest.param(8000, 2e9, marks=pytest.mark.skipif('MASKMATCH_LONG' not in os.environ, reason='three minutes: MASKMATCH_LONG=1 runs it'))])
-def test_a_picture_of_80_million_pixels_stays_below_2_gb(height, limit, run, tmp_path):
-    "10,000 x 8,000, with overlay and confidence; and a quarter of it, with what a quarter of its files need."
-    Image.fromarray(np.tile(pictures(1, 640)[0], (13, 16, 1))[:height, :10000]).save(tmp_path/'large.png', compress_level=1)
+def test_a_picture_of_80_million_pixels_stays_below_2_gb(run, tmp_path):
+    "10,000 x 8,000, with overlay and confidence; about 80 s on one thread with bfloat16, 150 s without."
+    Image.fromarray(np.tile(pictures(1, 640)[0], (13, 16, 1))[:8000, :10000]).save(tmp_path/'large.png', compress_level=1)
     code = f"import resource, subprocess, sys; p = subprocess.run([sys.executable, '-c', {program('maskmatch_predict')!r}, *sys.argv[1:]]); print(p.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     p = subprocess.run([sys.executable, '-c', code, run, tmp_path/'large.png', '--out', tmp_path/'out', '--device', 'cpu'], env=ENV, capture_output=True, text=True)
     status, peak = map(int, p.stdout.splitlines()[-1].split())
     print(f'peak {peak/2**20:.2f} GiB')
-    assert status == 0 and peak < limit/1024, p.stdout + p.stderr                 # ru_maxrss is in KiB
+    assert status == 0 and peak < 2e9/1024, p.stdout + p.stderr                 # ru_maxrss is in KiB
     m = ids(tmp_path/'out', 'large')
-    assert m.shape == (height, 10000) and len(np.unique(m)) == 6
-    assert all(Image.open(tmp_path/'out'/k).size == (10000, height) for k in ('overlay/large.jpg', 'confidence/large.png'))
-    assert abs((m[640:1280, 640:1280] == m[1280:1920, 1920:2560]).mean() - 1) < .05   # the same scenes, in other windows
+    assert m.shape == (8000, 10000) and len(np.unique(m)) == 6
+    assert all(Image.open(tmp_path/'out'/k).size == (10000, 8000) for k in ('overlay/large.jpg', 'confidence/large.png'))
+    assert abs((m[640:1280, 640:1280] == m[1920:2560, 1920:2560]).mean() - 1) < .05   # the same scenes, in other windows
 
 
 def test_a_picture_is_reduced_as_in_training(run, tmp_path):

@@ -1,6 +1,4 @@
 "The paper's protocols from end to end: published partitions, miniature VOC and Cityscapes trees, presets, evaluation, cost, benchmarks."
-import contextlib
-import io
 import json
 import shutil
 from pathlib import Path
@@ -155,19 +153,13 @@ def test_wrong_roots(data, words, tmp_path):
 
 # -- presets and cost ---------------------------------------------------------------------------------------------------------
 
-def printed(f, *argv):
-    with contextlib.redirect_stdout(io.StringIO()) as out: f(list(map(str, argv)))
-    return out.getvalue()
-
-
 def test_every_preset_passes_a_dry_run():
     from maskmatch.config import PRESETS
-    from maskmatch.train import maskmatch_train
-    listed = printed(maskmatch_train, '--preset', 'list').splitlines()[1:]
+    listed = ok(command('maskmatch_train', '--preset', 'list')).splitlines()[1:]
     assert [line.split()[0] for line in listed] == list(PRESETS)
     steps = {}
     for name, p in PRESETS.items():
-        said = printed(maskmatch_train, '--preset', name, '--dry-run')
+        said = ok(command('maskmatch_train', '--preset', name, '--dry-run'))
         gib = float(said.splitlines()[-1].split()[0])
         assert f'--split {p.options["split"]}\n' in said and 'TFLOP a pair' in said and 'hours at an assumed' in said and abs(gib - p.gib) <= 0.5, said
         steps[name] = int(next(line for line in said.splitlines() if line.startswith('--steps')).split()[1])

@@ -2,7 +2,7 @@
 import json
 import pytest
 from browser import chromium, complaints, requests, screen
-from commands import command
+from commands import command, process
 
 
 
@@ -16,7 +16,7 @@ def runs(tmp_path_factory):
     for name, *more in (('one', '--watch'), ('two', '--method', 'suponly')):
         p = call('train', '--out', d/name, '--steps', 20, '--every', 5, '--evals', 2, *more)
         assert p.returncode == 0, p.stderr
-    for p in (call('report', d/'one', '--pictures', 5), call('compare', d/'one', d/'two', '--out', d/'compare.html', '--pictures', 4)): assert p.returncode == 0 and not p.stderr, p.stderr
+    for p in (process('maskmatch_report', d/'one', '--pictures', 5, '--device', 'cpu'), process('maskmatch_compare', d/'one', d/'two', '--out', d/'compare.html', '--pictures', 4, '--device', 'cpu')): assert p.returncode == 0 and not p.stderr, p.stderr
     return d
 
 

@@ -1,4 +1,4 @@
-"A folder of one's own, by the commands alone: check, train, report, predict, suggest, export, with no option but the folder (and --steps, --evals: a test has no quarter of an hour)."
+"A folder of one's own, by the commands alone: check, train, report, predict, suggest, export, with no option but the folder (and --steps: a test has no quarter of an hour)."
 import csv
 import importlib.util
 import json
@@ -42,7 +42,7 @@ def test_the_whole_round(tmp_path, monkeypatch, fill):
     (d/'images').mkdir(parents=True), (d/'masks').mkdir()
     fill(d)
     assert '0 errors' in call('check', 'mine') and (d/'report.html').exists()
-    said = call('train', '--data', 'mine', '--steps', 4, '--evals', 1)
+    said = call('train', '--data', 'mine', '--steps', 10)
     run = tmp_path/'runs'/'mine-maskmatch-0'
     chosen = json.loads((run/'choices.json').read_text())
     assert all(typed(k, v['value']) in said and v['reason'] in said for k, v in chosen.items()) and {'model', 'size', 'batch', 'tau', 'burn_in'} <= set(chosen)

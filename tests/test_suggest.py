@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from browser import chromium, complaints, requests, screen
-from commands import command
+from commands import command, process
 from maskmatch.datasets import DATA
 from maskmatch.run import Run
 from maskmatch.scores import trained
-
 
 
 def call(*args): return command('maskmatch_suggest', *args, '--device', 'cpu')
@@ -40,7 +39,8 @@ def rows(out): return list(csv.DictReader(open(out/'suggest.csv', encoding='utf-
 def test_the_list_the_table_and_the_sheet(run):
     r, d = run
     (d/'images'/'weit weg').mkdir(), (d/'images'/'09.png').rename(d/'images'/'weit weg'/'ö.png')
-    p = call(r, '--n', 5)
+    alone = lambda: process('maskmatch_suggest', r, '--n', 5, '--device', 'cpu')
+    p = alone()
     assert p.returncode == 0 and p.stderr == '', p.stderr
     out = r/'suggest'
     names = (out/'suggest.txt').read_text(encoding='utf-8').splitlines()
@@ -62,7 +62,7 @@ def test_the_list_the_table_and_the_sheet(run):
         assert sum(Image.open(io.BytesIO(b.get_screenshot_as_png())).convert('RGB').getpixel((2, 2))) < 200 and b.execute_script('return getComputedStyle(document.body).color') == 'rgb(255, 255, 255)'
         assert not complaints(b) and not [u for u in requests(b) if u.split(':')[0] not in ('file', 'data', 'chrome')]
     was = [(out/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
-    assert call(r, '--n', 5).returncode == 0 and was == [(out/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
+    assert alone().returncode == 0 and was == [(out/f'suggest.{k}').read_bytes() for k in ('txt', 'csv', 'html')]
 
 
 def test_diversity_and_more_than_there_are(run):
