@@ -51,11 +51,11 @@ def make_learner(c:Config, data:Data, weights=None)->Learner: # `weights` instea
                    cutmix_p=c.cutmix_p, blur=c.blur, bn=tuple(c.bn.split(',')), ensemble=c.ensemble)
 
 # %% ../nbs/14_train.ipynb #06eb5b3b
-def summary(c:Config, L:Learner, rows:list)->dict:
+def summary(c:Config, L:Learner, rows:list, known:dict={})->dict: # `known`: of the teacher or the student, a confusion matrix of this step
     "What metrics.json holds."
     end = [r for r in rows if r['step'] > 0.9*c.steps] or rows
     mean = lambda k: round(100*sum(r[k] for r in end)/len(end), 2) if end and all(k in r for r in end) else None
-    cm = {who: evaluate(getattr(L, who), L.data.val, c.device, amp=L.amp, **how(c)) for who in ('teacher', 'student')}
+    cm = {who: known[who] if who in known else evaluate(getattr(L, who), L.data.val, c.device, amp=L.amp, **how(c)) for who in ('teacher', 'student')}
     peak = dict(peak_gib=round(torch.cuda.max_memory_allocated()/2**30, 2)) if c.device == 'cuda' else {}
     return dict(preset=c.preset, method=c.method, data=c.data, note=L.data.note, labeled=len(L.data.labeled), unlabeled=len(L.data.unlabeled), seed=c.seed, steps=L.t,
                 seconds=round(L.seconds, 1), pairs_per_s=round(c.batch*L.t/L.seconds, 1), **peak, **{k: score(v) for k, v in cm.items()},
@@ -121,12 +121,13 @@ def halt(c:Config, L:Learner, run:Run, stop:Stop):
     sys.exit(128 + (stop.signal or signal.SIGTERM))
 
 # %% ../nbs/14_train.ipynb #cd51f9ca
-def follow(c:Config, L:Learner, run:Run, stop:Stop):
+def follow(c:Config, L:Learner, run:Run, stop:Stop)->dict: # the teacher's confusion matrix at the last step, if there was one to train
     "Train to the end, or until asked to stop; evaluate, log and save on the way."
-    show, pause, saved = reporter(c), max(1, c.steps//c.evals), time.monotonic()
+    show, pause, saved, cm = reporter(c), max(1, c.steps//c.evals), time.monotonic(), {}
     for row in L.fit(c.every, lambda: stop.signal):
         if row['step'] // pause > (row['step'] - c.every) // pause or L.t == c.steps:
-            row['miou'] = miou(evaluate(L.teacher, L.data.val, c.device, amp=L.amp, **how(c)))
+            cm = dict(teacher=evaluate(L.teacher, L.data.val, c.device, amp=L.amp, **how(c)))
+            row['miou'] = miou(cm['teacher'])
         if rank(): continue
         run.log(row), show(row | dict(pairs_per_s=L.pairs_per_s))
         run.speed(step=L.t, seconds=L.seconds, pairs_per_s=L.pairs_per_s)
@@ -135,6 +136,7 @@ def follow(c:Config, L:Learner, run:Run, stop:Stop):
             run.save('last.pt', L.state())
             saved = time.monotonic()
     if L.t < c.steps: halt(c, L, run, stop)
+    return cm
 
 def train(c:Config)->dict:
     "Train one configuration in its run folder, or go on with it, and return what metrics.json holds; of several processes, the first one does."
@@ -145,8 +147,8 @@ def train(c:Config)->dict:
         c = fitted(settle(c, len(data.unlabeled)))
         with run.open(asdict(c)) if rank() == 0 else nullcontext():
             L = begin(c, data, run)
-            with rescued(L, run): follow(c, L, run, stop)
-            return finish(c, L, run)
+            with rescued(L, run): cm = follow(c, L, run, stop)
+            return finish(c, L, run, cm)
 
 def tune(c:Config):
     "Fast, or the same each time: what PyTorch keeps for the whole process."
@@ -155,9 +157,9 @@ def tune(c:Config):
     if c.deterministic != torch.are_deterministic_algorithms_enabled(): torch.use_deterministic_algorithms(c.deterministic, warn_only=True) # loads a compiler: seconds
 
 # %% ../nbs/14_train.ipynb #a64cf855
-def finish(c:Config, L:Learner, run:Run)->dict:
+def finish(c:Config, L:Learner, run:Run, known:dict={})->dict:
     "Write metrics.json and the two pictures."
-    m = summary(c, L, run.rows)                                                # by all processes
+    m = summary(c, L, run.rows, known)                                           # by all processes
     if rank(): return m
     write(run.dir/'metrics.json', json.dumps(m, indent=1).encode())
     write(run.dir/'curves.png', png(draw_curves(run.rows), 100))

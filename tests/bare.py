@@ -1,9 +1,12 @@
 "An environment that holds the package, what it requires and a kernel, made of the packages of this one; and notebooks run in it."
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from configparser import ConfigParser
 from importlib import metadata
@@ -11,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -42,7 +46,8 @@ def link(dists, site):
     "Their files into a folder, by reference; a folder as a whole, unless others have files in it too."
     owners = {}
     for d in metadata.distributions():
-        for f in d.files or (): owners.setdefault(f.parts[0], set()).add(canonicalize_name(d.name))
+        name = canonicalize_name(d.name)                    # reads its metadata, each time
+        for f in d.files or (): owners.setdefault(f.parts[0], set()).add(name)
     for d in dists.values():
         for f in d.files:
             part = Path(f.parts[0]) if owners[f.parts[0]] <= dists.keys() else Path(f)
@@ -63,17 +68,40 @@ def build(folder):
     return python
 
 
+SKIPS = re.compile(r"No module named '([\w.]+)': the cells? that needs? it (?:is|are) skipped")
+
+
+def names(source): # what a cell binds, and what it mentions
+    nodes = list(ast.walk(ast.parse(TransformerManager().transform_cell(source))))
+    bound = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)} | {(n.asname or n.name).split('.')[0] for n in nodes if isinstance(n, ast.alias)}
+    return bound | {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}, {n.id for n in nodes if isinstance(n, ast.Name)}
+
+
+def waiting(cells): # those that something was missing for, and those that mention it
+    missing = set().union(*(names(c.source)[0] for c in cells if SKIPS.search(said([c]))))
+    return [c for c in cells if missing & set.union(*names(c.source))]
+
+
+def said(cells): return ''.join(o.get('text', '') for c in cells for o in c.get('outputs', ()))
+
+
 def run(path, python, folder):
-    "Every code cell of a notebook in a kernel of that Python, in an empty folder: seconds, what was printed, the error, and the files left behind."
+    "Every code cell of a notebook in a kernel of that Python, in an empty folder; then, with this environment's packages too, those that skipped. Seconds, what was missing and what still is, the error, and the files left behind."
     folder.mkdir(parents=True)
     spec = folder.with_suffix('.jupyter')/'kernels'/'it'
     spec.mkdir(parents=True)
     (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), '-m', 'ipykernel_launcher', '-f', '{connection_file}'], display_name='it', language='python')))
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'MPLBACKEND')} | dict(OMP_NUM_THREADS='1', PYTHONNOUSERSITE='1')
-    nb, start, error = nbformat.read(path, 4), time.monotonic(), None
+    nb, start, error, missing = nbformat.read(path, 4), time.monotonic(), None, []
     # Of one cell's time limit: asyncio now and then misses the arrival of a reply, which is then read when that time is up.
-    with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)):
-        try: NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder)))).execute(env=env)
+    client = NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder))))
+    cells = [c for c in nb.cells if c.cell_type == 'code']
+    with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)), client.setup_kernel(env=env):
+        try:
+            for c in cells: client.execute_cell(c, nb.cells.index(c))
+            if missing := SKIPS.findall(said(cells)):
+                more = nbformat.v4.new_code_cell(f"__import__('site').addsitedir({sysconfig.get_path('purelib')!r})")
+                nb.cells.append(more)
+                for c in [more, *waiting(cells)]: client.execute_cell(c, nb.cells.index(c))
         except Exception as e: error = str(e)
-    said = ''.join(o.get('text', '') for c in nb.cells if c.cell_type == 'code' for o in c.outputs)
-    return SimpleNamespace(seconds=time.monotonic() - start, said=said, error=error, left=[p.name for p in folder.iterdir()])
+    return SimpleNamespace(seconds=time.monotonic() - start, missing=missing, still=SKIPS.findall(said(cells)), error=error, left=[p.name for p in folder.iterdir()])

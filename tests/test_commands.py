@@ -100,7 +100,7 @@ def test_a_run_that_stopped_goes_on_and_ends_the_same(run, tmp_path):
                                   ['--sampler', 'grid'], ['--where', 'unmasked'], ['--norm', 'valid'], ['--bn', 'labeled,strong,masked'], ['--loss', 'ohem'], ['--amp', 'off'],
                                   ['--cutmix-p', '0'], ['--labeled', '1/8', '--unlabeled', 'all'], ['--labeled', '1', '--batch', '3']], ids=' '.join)
 def test_methods_and_switches(args, tmp_path):
-    ok(command('maskmatch_train', *TINY, '--tau', '0.2', *args, '--out', tmp_path/'r'))
+    ok(command('maskmatch_train', *TINY, '--evals', '1', '--tau', '0.2', *args, '--out', tmp_path/'r'))
     config = json.loads((tmp_path/'r'/'config.json').read_text())
     name = args[0].removeprefix('--').replace('-', '_')
     assert (config[name.removeprefix('no_')] is False) if name.startswith('no_') else str(config[name]) in (args[1], args[1] + '.0')

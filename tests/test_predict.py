@@ -184,17 +184,17 @@ def test_a_video_is_its_frames(run, tmp_path):
 
 
 def test_a_picture_of_80_million_pixels_stays_below_2_gb(run, tmp_path):
-    "10,000 x 8,000, with overlay and confidence; about 80 s on one thread with bfloat16, 150 s without."
+    "10,000 x 8,000, with overlay and confidence; windows side by side, for overlaps cost time and no memory: about a minute on one thread."
     Image.fromarray(np.tile(pictures(1, 640)[0], (13, 16, 1))[:8000, :10000]).save(tmp_path/'large.png', compress_level=1)
     code = f"import resource, subprocess, sys; p = subprocess.run([sys.executable, '-c', {program('maskmatch_predict')!r}, *sys.argv[1:]]); print(p.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    p = subprocess.run([sys.executable, '-c', code, run, tmp_path/'large.png', '--out', tmp_path/'out', '--device', 'cpu'], env=ENV, capture_output=True, text=True)
+    p = subprocess.run([sys.executable, '-c', code, run, tmp_path/'large.png', '--out', tmp_path/'out', '--window', '48', '--stride', '48', '--device', 'cpu'], env=ENV, capture_output=True, text=True)
     status, peak = map(int, p.stdout.splitlines()[-1].split())
     print(f'peak {peak/2**20:.2f} GiB')
     assert status == 0 and peak < 2e9/1024, p.stdout + p.stderr                 # ru_maxrss is in KiB
     m = ids(tmp_path/'out', 'large')
     assert m.shape == (8000, 10000) and len(np.unique(m)) == 6
     assert all(Image.open(tmp_path/'out'/k).size == (10000, 8000) for k in ('overlay/large.jpg', 'confidence/large.png'))
-    assert abs((m[640:1280, 640:1280] == m[1920:2560, 1920:2560]).mean() - 1) < .05   # the same scenes, in other windows
+    assert (m[640:1280, 640:1280] == m[2560:3200, 2560:3200]).mean() > .999   # the same scenes, in windows cut alike
 
 
 def test_a_picture_is_reduced_as_in_training(run, tmp_path):

@@ -28,9 +28,9 @@ def built_in(d):
 
 def frames(d):
     data = camvid(FRAMES).train
-    for i in range(0, len(data), 9):
+    for i in range(0, len(data), 18):
         data.image(i).save(d/'images'/f'{data.ids[i]}.png')
-        if i % 2: Path(d/'masks'/f'{data.ids[i]}.png').write_bytes(Path(data.masks[i]).read_bytes())
+        if i % 36: Path(d/'masks'/f'{data.ids[i]}.png').write_bytes(Path(data.masks[i]).read_bytes())
     (d/'classes.txt').write_text('\n'.join([*CAMVID, 'void']))
 
 
@@ -55,7 +55,7 @@ def test_the_whole_round(tmp_path, monkeypatch, fill):
         with Image.open(f) as a, Image.open(tmp_path/'predictions'/'ids'/f'{name}.png') as b: assert a.size == b.size and b.mode == 'P' and np.asarray(b).max() < len(rows[0]) - 4
     call('suggest', 'runs/mine-maskmatch-0')
     listed = (run/'suggest'/'suggest.txt').read_text().splitlines()
-    assert len(listed) == 20 and all((d/'images'/v).exists() and Path(v).stem not in Folder(d).masks for v in listed)
+    assert len(listed) == min(20, len(images) - len(Folder(d).masks)) > 0 and all((d/'images'/v).exists() and Path(v).stem not in Folder(d).masks for v in listed)
     if importlib.util.find_spec('onnxruntime'):
         call('export', 'runs/mine-maskmatch-0')
         assert {'model.safetensors', 'model.pt2', 'model.onnx'} <= {f.name for f in run.iterdir()}

@@ -46,7 +46,7 @@ return {raw, wide: document.documentElement.scrollWidth - arguments[0], bad: doc
   figures: document.querySelectorAll(".explore").length}'''
 LINKS = 'return [[...document.querySelectorAll("a[href]")].map(a => a.href), [...document.querySelectorAll("[id]")].map(e => e.id)]'
 SEEN = '''const r = arguments[0]; return [...r.querySelectorAll("img")].map(i => i.src).concat([...r.querySelectorAll("canvas")].map(c => c.toDataURL()))
-  .concat([...r.querySelectorAll("p, output")].map(e => e.textContent)).join()'''
+  .concat([...r.querySelectorAll("p, output")].map(e => e.textContent)).join().split("").reduce((a, c) => (31*a + c.charCodeAt(0)) | 0, 0)'''
 
 
 def drawn(driver): # every equation is there, every picture decoded
