@@ -31,12 +31,12 @@ def exact(net): # in float64: a label on the edge between two classes falls to t
 
 def done(data, todo):
     net = make_model('small', 6)
-    L = Learner(net if todo.get('bn') else exact(net), terms_of(todo['method'], p=8, new=lambda k: exact(make_model('small', 6, k)), **todo.get('terms', {})), data, size=32, batch=4, steps=20, lr=.01, watch=True,
+    L = Learner(net if todo.get('bn') else exact(net), terms_of(todo['method'], p=8, new=lambda k: exact(make_model('small', 6, k)), **todo.get('terms', {})), data, size=32, batch=4, steps=todo.get('steps', 20), lr=.01, watch=True,
                 **todo.get('options', {}))
     for term in L.terms:
         if 'tau' in todo and hasattr(term, 'tau'): term.tau = todo['tau']              # an untrained teacher is sure of nothing
     if 'start' in todo: L.load_state(torch.load(todo['start'], weights_only=True))
-    rows = list(L.fit(5, stop=lambda: L.t == todo.get('stop')))
+    rows = list(L.fit(L.steps//4, stop=lambda: L.t == todo.get('stop')))
     cm = evaluate(make_model('small', 6, seed=5), data.val, batch=4)
     return dict(state=L.state(), rows=rows, cm=cm, teacher=evaluate(L.teacher, data.val), world=world())
 

@@ -214,7 +214,7 @@ def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(frames, tmp_path
 # -- for a long time ----------------------------------------------------------------------------------------------------------
 
 def test_two_thousand_steps_neither_grow_nor_leave_anything_behind(tmp_path):
-    p = start('--method', 'maskmatch', '--steps', '2000', '--every', '50', '--batch', '2', '--size', '16', '--p', '4', '--evals', '1', '--workers', '1', '--device', 'cpu', '--save', '0', '--out', tmp_path/'r')
+    p = start('--method', 'fixmatch+lcr', '--steps', '2000', '--every', '50', '--batch', '2', '--size', '16', '--p', '4', '--evals', '1', '--workers', '1', '--device', 'cpu', '--save', '0', '--out', tmp_path/'r')
     resident = lambda: int(next(x for x in Path(f'/proc/{p.pid}/status').read_text().splitlines() if x.startswith('VmRSS')).split()[1])
     files = lambda: len(os.listdir(f'/proc/{p.pid}/fd'))
     line(p, 'step 200 ')
