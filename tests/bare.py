@@ -4,11 +4,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from configparser import ConfigParser
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,13 +88,29 @@ def waiting(cells): # those that something was missing for, and those that menti
 def said(cells): return ''.join(o.get('text', '') for c in cells for o in c.get('outputs', ()))
 
 
-def run(path, python, folder):
+KERNELS = Path(__file__).with_name('kernels.py')
+
+
+@contextmanager
+def kernels(python):
+    "What forks kernels of that Python: the address of its socket."
+    folder = tempfile.TemporaryDirectory()                                       # a short name: a socket's may have 100 letters
+    address = Path(folder.name)/'socket'
+    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV')} | dict(PYTHONNOUSERSITE='1')
+    p = subprocess.Popen([python, KERNELS, 'serve', address], env=env, start_new_session=True)
+    try:
+        while not address.exists(): time.sleep(.05); assert p.poll() is None
+        yield address
+    finally: os.killpg(p.pid, signal.SIGKILL), folder.cleanup()
+
+
+def run(path, python, address, folder):
     "Every code cell of a notebook in a kernel of that Python, in an empty folder; then, with this environment's packages too, those that skipped. Seconds, what was missing and what still is, the error, and the files left behind."
     folder.mkdir(parents=True)
     spec = folder.with_suffix('.jupyter')/'kernels'/'it'
     spec.mkdir(parents=True)
-    (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), '-m', 'ipykernel_launcher', '-f', '{connection_file}'], display_name='it', language='python')))
-    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'MPLBACKEND')} | dict(OMP_NUM_THREADS='1', PYTHONNOUSERSITE='1')
+    (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), str(KERNELS), '{connection_file}', str(address)], display_name='it', language='python')))
+    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'MPLBACKEND')} | dict(PYTHONNOUSERSITE='1')
     nb, start, error, missing = nbformat.read(path, 4), time.monotonic(), None, []
     # Of one cell's time limit: asyncio now and then misses the arrival of a reply, which is then read when that time is up.
     client = NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder))))

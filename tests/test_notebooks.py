@@ -24,6 +24,11 @@ def python(tmp_path_factory):
     return Path((base/'bare').read_text())
 
 
+@pytest.fixture(scope='session')
+def kernels(python):
+    with bare.kernels(python) as address: yield address
+
+
 def test_nothing_else_is_installed(python):
     names = bare.closure(['maskmatch[dev]']).keys() - bare.closure([*bare.settings()['requirements'].split(), 'ipykernel', 'maskmatch']).keys()
     assert {'nbdev', 'execnb', 'timm', 'torchmetrics', 'scikit-image', 'ipywidgets', 'pytest'} <= names
@@ -33,8 +38,8 @@ def test_nothing_else_is_installed(python):
 
 
 @pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_runs(nb, python, tmp_path):
-    r = bare.run(nb, python, tmp_path/'alone')
+def test_notebook_runs(nb, python, kernels, tmp_path):
+    r = bare.run(nb, python, kernels, tmp_path/'alone')
     print(f"{nb.stem}: {r.seconds:.0f} s{f', the cells that need {r.missing} once more' if r.missing else ''}")
     assert r.error is None, r.error
     assert not r.left, f'leaves {r.left} in the folder it runs in'
