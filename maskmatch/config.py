@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 import torch
 from .choices import device_of, suited_here
-from .data import choose, nearest
+from .data import choose, meant
 from .datasets import DATA
 from .methods import parts_of
 from .metrics import MODES
@@ -178,9 +178,9 @@ def presets()->dict: # name -> Preset
 PRESETS = presets()
 
 def preset_named(name:str)->Preset:
-    "The preset, or `BadInput` with the nearest name."
+    "The preset, or `BadInput` with the name that was probably meant."
     if name in PRESETS: return PRESETS[name]
-    raise BadInput(f"--preset {name}: unknown; did you mean {nearest(name, PRESETS)}? `maskmatch_train --preset list` prints them all.")
+    raise BadInput(f"--preset {name}: unknown{meant(name, PRESETS)} `maskmatch_train --preset list` prints them all.")
 
 # %% ../nbs/13b_config.ipynb #2c411785
 def chosen(c:Config)->dict: # option -> (value, reason)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['opened', 'turned', 'read', 'header', 'sideways', 'peek', 'rgb', 'shrunk', 'checked', 'spans', 'in_colour',
-           'color_table', 'by_colour', 'Pictures', 'remember', 'Data', 'nearest', 'choose', 'Crops', 'Batches',
+           'color_table', 'by_colour', 'Pictures', 'remember', 'Data', 'nearest', 'meant', 'choose', 'Crops', 'Batches',
            'loader']
 
 # %% ../nbs/11_data.ipynb #64a5c957
@@ -189,14 +189,19 @@ class Data:
 def nearest(name, options)->str: # of the options' names, the one most like what the user wrote
     return difflib.get_close_matches(str(name), options, 1, 0.)[0]
 
+def meant(name, options)->str: # the end of a sentence
+    "Asks whether the nearest name was meant, unless it has little in common with what the user wrote."
+    near = difflib.get_close_matches(str(name), options, 1, .5)
+    return f'; did you mean {near[0]}?' if near else '.'
+
 def choose(
     name, # what the user wrote
     options, # a dict: name -> value
     what, # the option, for the message
 ):
-    "`options[name]`, or `BadInput` with the nearest name."
+    "`options[name]`, or `BadInput` with the names that there are."
     if name in options: return options[name]
-    raise BadInput(f"{what} {name}: unknown; did you mean {nearest(name, options)}? There are {', '.join(options)}.")
+    raise BadInput(f"{what} {name}: unknown{meant(name, options)} There are {', '.join(options)}.")
 
 # %% ../nbs/11_data.ipynb #8b399f19
 class Crops(Dataset):
