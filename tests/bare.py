@@ -91,13 +91,16 @@ def said(cells): return ''.join(o.get('text', '') for c in cells for o in c.get(
 KERNELS = Path(__file__).with_name('kernels.py')
 
 
+def variables(): # for a process that should find nothing but what is installed for it
+    return {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'MPLBACKEND')} | dict(PYTHONNOUSERSITE='1')
+
+
 @contextmanager
 def kernels(python):
     "What forks kernels of that Python: the address of its socket."
     folder = tempfile.TemporaryDirectory()                                       # a short name: a socket's may have 100 letters
     address = Path(folder.name)/'socket'
-    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV')} | dict(PYTHONNOUSERSITE='1')
-    p = subprocess.Popen([python, KERNELS, 'serve', address], env=env, start_new_session=True)
+    p = subprocess.Popen([python, KERNELS, 'serve', address], env=variables(), start_new_session=True)
     try:
         while not address.exists(): time.sleep(.05); assert p.poll() is None
         yield address
@@ -110,12 +113,11 @@ def run(path, python, address, folder):
     spec = folder.with_suffix('.jupyter')/'kernels'/'it'
     spec.mkdir(parents=True)
     (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), str(KERNELS), '{connection_file}', str(address)], display_name='it', language='python')))
-    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV', 'MPLBACKEND')} | dict(PYTHONNOUSERSITE='1')
     nb, start, error, missing = nbformat.read(path, 4), time.monotonic(), None, []
     # Of one cell's time limit: asyncio now and then misses the arrival of a reply, which is then read when that time is up.
     client = NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder))))
     cells = [c for c in nb.cells if c.cell_type == 'code']
-    with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)), client.setup_kernel(env=env):
+    with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)), client.setup_kernel(env=variables()):
         try:
             for c in cells: client.execute_cell(c, nb.cells.index(c))
             if missing := SKIPS.findall(said(cells)):
