@@ -113,11 +113,11 @@ def run(path, python, address, folder):
     spec = folder.with_suffix('.jupyter')/'kernels'/'it'
     spec.mkdir(parents=True)
     (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), str(KERNELS), '{connection_file}', str(address)], display_name='it', language='python')))
-    nb, start, error, missing = nbformat.read(path, 4), time.monotonic(), None, []
+    env, nb, start, error, missing = variables(), nbformat.read(path, 4), time.monotonic(), None, []
     # Of one cell's time limit: asyncio now and then misses the arrival of a reply, which is then read when that time is up.
     client = NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder))))
     cells = [c for c in nb.cells if c.cell_type == 'code']
-    with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)), client.setup_kernel(env=variables()):
+    with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)), client.setup_kernel(env=env):
         try:
             for c in cells: client.execute_cell(c, nb.cells.index(c))
             if missing := SKIPS.findall(said(cells)):
