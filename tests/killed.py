@@ -1,4 +1,4 @@
-"A training that is killed again and again, in forks of one process: no time is lost on imports. Arguments: JSON of options, seed of the moments, how many of them."
+"Trainings that are killed again and again, in forks of one process: no time is lost on imports. Arguments: JSON of name -> options, folder, seed of the moments, how many of them. Says how often each was killed."
 import json
 import os
 import random
@@ -6,14 +6,14 @@ import signal
 import sys
 import time
 
-options, seed, kills = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-import torch
+cases, folder, seed, kills = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+import torch, torch._dynamo  # noqa: E401, F401: PyTorch's optimisers import the second, four seconds in each fork
 from maskmatch.train import maskmatch_train
 
 NEVER = 10**9
 
 
-def training(out, writes=NEVER): # a child that trains, and kills itself at its n-th write to the disk: before the flush, before or after a renaming
+def training(options, out, writes=NEVER): # a child that trains, and kills itself at its n-th write to the disk: before the flush, before or after a renaming
     pid = os.fork()
     if pid: return pid
     left = [writes]
@@ -33,18 +33,21 @@ def training(out, writes=NEVER): # a child that trains, and kills itself at its 
 def end(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def again_and_again(options, whole, broken): # -> how often it was killed
+    start = time.monotonic()
+    assert end(training(options, whole)) == 0, open(whole + '.said').read()
+    took, draw, killed = time.monotonic() - start, random.Random(seed), 0
+    assert end(training(options, broken, 1)) == -signal.SIGKILL             # nothing but an unfinished config.json is there
+    for k in range(kills):
+        writing = k % 2                                                     # every other time while files are written
+        pid = training(options, broken, draw.randint(2, 40) if writing else NEVER)
+        if not writing:
+            time.sleep(draw.uniform(.2, .8)*took)
+            os.kill(pid, signal.SIGKILL)
+        killed += end(pid) == -signal.SIGKILL
+    assert end(training(options, broken)) == 0, open(broken + '.said').read()
+    return killed
+
+
 torch.set_num_threads(1)
-whole, broken = sys.argv[4:6]
-start = time.monotonic()
-assert end(training(whole)) == 0, open(whole + '.said').read()
-took, draw, killed = time.monotonic() - start, random.Random(seed), 0
-assert end(training(broken, 1)) == -signal.SIGKILL             # nothing but an unfinished config.json is there
-for k in range(kills):
-    writing = k % 2                                             # every other time while files are written
-    pid = training(broken, draw.randint(2, 40) if writing else NEVER)
-    if not writing:
-        time.sleep(draw.uniform(.2, .8)*took)
-        os.kill(pid, signal.SIGKILL)
-    killed += end(pid) == -signal.SIGKILL
-assert end(training(broken)) == 0, open(broken + '.said').read()
-print(killed)
+print(json.dumps({name: again_and_again(options, f'{folder}/{name}/whole', f'{folder}/{name}/broken') for name, options in cases.items()}))

@@ -79,14 +79,27 @@ def copied(whole, tmp_path): return Path(shutil.copytree(whole, tmp_path/'r'))
 
 # -- killed -------------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('options', [[], ['--workers', '2'], ['--method', 'suponly'], ['--method', 'meanteacher'], ['--method', 'fixmatch'], ['--loss', 'ohem', '--accumulate', '2']], ids=' '.join)
-def test_killed_at_random_moments(options, frames, tmp_path):
-    "SIGKILL five times, also in the middle of writing a checkpoint; weights, teacher, optimiser and log are those of the run that was left alone."
-    p = subprocess.run([sys.executable, ROOT/'tests'/'killed.py', json.dumps([*TINY, *frames, *options]), '7', '5', tmp_path/'whole', tmp_path/'broken'], env=ENV, capture_output=True, text=True)
+KILLED = ['', '--workers 2', '--method suponly', '--method meanteacher', '--method fixmatch', '--loss ohem --accumulate 2']
+
+
+@pytest.fixture(scope='module')
+def killed(frames, tmp_path_factory):
+    "SIGKILL five times and once at the very start, also in the middle of writing a checkpoint."
+    folder = tmp_path_factory.mktemp('killed')
+    cases = {str(k): [*TINY, *frames, *options.split()] for k, options in enumerate(KILLED)}
+    for k in cases: (folder/k).mkdir()
+    p = subprocess.run([sys.executable, ROOT/'tests'/'killed.py', json.dumps(cases), folder, '7', '5'], env=ENV, capture_output=True, text=True)
     assert p.returncode == 0, p.stdout + p.stderr
-    assert int(p.stdout) >= 3, 'it was hardly ever killed'                           # a moment may come after the end
-    assert 'continues at step' in (tmp_path/'broken.said').read_text()
-    assert_same_runs(tmp_path/'whole', tmp_path/'broken')
+    return {options: (folder/k, n) for options, (k, n) in zip(KILLED, json.loads(p.stdout).items())}
+
+
+@pytest.mark.parametrize('options', KILLED)
+def test_killed_at_random_moments(options, killed):
+    "Weights, teacher, optimiser and log are those of the run that was left alone."
+    folder, times = killed[options]
+    assert times >= 3, 'it was hardly ever killed'                                  # a moment may come after the end
+    assert 'continues at step' in (folder/'broken.said').read_text()
+    assert_same_runs(folder/'whole', folder/'broken')
 
 
 def test_finished_and_extended(copied):
