@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+import trees
 from commands import ENV, ROOT, command, ok, process, refused
 from maskmatch.run import Run
 
@@ -116,16 +117,7 @@ def test_ids_from_a_file_and_a_picture_to_compare_with(run, tmp_path):
 # -- CamVid -------------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
-def camvid(tmp_path):
-    "A miniature in the original layout: PNG and JPEG frames of two sizes, 11 = void."
-    root, g = tmp_path/'camvid', np.random.default_rng(0)
-    for split, n in dict(train=6, val=3, test=3).items():
-        for d in (split, split + 'annot'): (root/d).mkdir(parents=True)
-        for i in range(n):
-            hw = (45, 60) if i % 2 else (36, 48)
-            Image.fromarray(g.integers(0, 256, (*hw, 3), np.uint8)).save(root/split/f'f{i}.{"png" if i % 2 else "jpg"}')
-            Image.fromarray(g.integers(0, 12, hw, np.uint8)).save(root/f'{split}annot'/f'f{i}.png')
-    return root
+def camvid(tmp_path): return trees.camvid(tmp_path)
 
 
 def camvid_train(root, out, *args): return command('maskmatch_train', '--data', 'camvid', '--root', root, '--labeled', '3', *TINY, '--out', out, *args)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+import trees
 from commands import ENV, ROOT, command
 
 TINY = ['--steps', '12', '--every', '1', '--save', '0', '--batch', '2', '--size', '32', '--evals', '2', '--tau', '0.2', '--device', 'cpu', '--amp', 'off']
@@ -56,13 +56,7 @@ def assert_same_runs(a, b):
 @pytest.fixture(scope='module')
 def frames(tmp_path_factory):
     "Options that name a data set of a few small frames."
-    root, g = tmp_path_factory.mktemp('data')/'camvid', np.random.default_rng(0)
-    for split, n in dict(train=6, val=2, test=2).items():
-        for d in (split, split + 'annot'): (root/d).mkdir(parents=True)
-        for i in range(n):
-            Image.fromarray(g.integers(0, 256, (45, 60, 3), np.uint8)).save(root/split/f'f{i}.png')
-            Image.fromarray(g.integers(0, 12, (45, 60), np.uint8)).save(root/f'{split}annot'/f'f{i}.png')
-    return ['--data', 'camvid', '--root', str(root), '--labeled', '3', '--watch']
+    return ['--data', 'camvid', '--root', str(trees.camvid(tmp_path_factory.mktemp('data'))), '--labeled', '3', '--watch']
 
 
 @pytest.fixture(scope='module')

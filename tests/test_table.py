@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 import pytest
+import trees
 from commands import ENV, ROOT, command, ok, program, refused
 from maskmatch.table import TableConfig, argv, maskmatch_table, planned, spread
 
-SMALL = ['--labeled', '12', '--seeds', '1', '--steps', '20', '--device', 'cpu', '--also', 'size=32 batch=2 evals=1 every=2']
+def small(tmp_path): # options of a table, as Python and as the command takes them
+    options = dict(data='camvid', root=str(trees.camvid(tmp_path)), labeled='3', seeds=1, steps=20, device='cpu', also='model=small weights=none size=32 batch=2 evals=1 every=2')
+    return options, [v for k, o in options.items() for v in (f'--{k}', str(o))]
 
 
 def start(cwd, *args):
@@ -25,26 +28,27 @@ def done(p):
     return p.returncode, out, err
 
 
-def table(cwd): return (cwd/'runs'/'tables-shapes'/'table9-12.csv').read_bytes()
+def table(cwd): return (cwd/'runs'/'tables-camvid'/'table9-3.csv').read_bytes()
 
 
 def test_broken_off_refused_a_folder_and_continued(tmp_path, monkeypatch):
     whole, broken = (tmp_path/k for k in ('whole', 'broken'))
     whole.mkdir(), broken.mkdir()
+    options, typed = small(tmp_path)
     monkeypatch.chdir(whole)
-    for r in planned(TableConfig('9', labeled='12', seeds=1, steps=20, device='cpu', also=SMALL[-1])): ok(command('maskmatch_train', *argv(r)))   # each alone, as `--plan` shows them
-    ok(command('maskmatch_table', 9, *SMALL, '--collect'))
-    p = start(broken, 9, *SMALL)
+    for r in planned(TableConfig('9', **options)): ok(command('maskmatch_train', *argv(r)))   # each alone, as `--plan` shows them
+    ok(command('maskmatch_table', 9, *typed, '--collect'))
+    p = start(broken, 9, *typed)
     while not list(broken.glob('runs/*/*/log.csv')): time.sleep(.05); assert p.poll() is None
     os.killpg(p.pid, signal.SIGINT)                                             # as a terminal does: the command and its runs
     assert done(p)[0] != 0 and not list(broken.glob('runs/*/*.csv'))
-    place = broken/'runs'/'tables-shapes'/'maskmatch-sampler=grid-12-0'
+    place = broken/'runs'/'tables-camvid'/'maskmatch-sampler=grid-3-0'
     shutil.rmtree(place, ignore_errors=True), place.mkdir(), (place/'mine.txt').write_text('not a run')
-    code, out, err = done(start(broken, 9, *SMALL))                             # a run that cannot be takes no other with it
-    assert code == 2 and err.count('\n') == 1 and '1 of 5 runs failed' in err and 'sampler=grid-12-0' in err and 'holds no run' in err
+    code, out, err = done(start(broken, 9, *typed))                             # a run that cannot be takes no other with it
+    assert code == 2 and err.count('\n') == 1 and '1 of 5 runs failed' in err and 'sampler=grid-3-0' in err and 'holds no run' in err
     assert [v['row'] for v in csv.DictReader(table(broken).decode().splitlines())] == ['labels only', 'random', 'block', 'all labels']
     shutil.rmtree(place)
-    code, out, err = done(start(broken, 9, *SMALL))
+    code, out, err = done(start(broken, 9, *typed))
     assert code == 0, err
     assert table(broken) == table(whole)
     assert len(list(csv.DictReader(table(whole).decode().splitlines()))) == 5 and 'of 5 runs' in out

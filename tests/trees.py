@@ -1,4 +1,4 @@
-"Miniature copies of PASCAL VOC, SBD and Cityscapes in their original layouts: small pictures, every kind of file and every id."
+"Miniature copies of PASCAL VOC, SBD, Cityscapes and CamVid in their original layouts: small pictures, every kind of file and every id."
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -72,3 +72,14 @@ def cityscapes(root, train, val, hw=(64, 128), train_ids=False):
             save(mapped if train_ids else raw, at/f"{i}_gtFine_{'labelTrainIds' if train_ids else 'labelIds'}.png")
             save(picture(hw, k), at/f'{i}_gtFine_color.png'), save(raw.astype(np.uint16), at/f'{i}_gtFine_instanceIds.png'), (at/f'{i}_gtFine_polygons.json').write_text('{}')
     return Path(root)
+
+
+def camvid(root, **counts):
+    "train, trainannot, val, ...: PNG and JPEG frames of two sizes, 11 = void."
+    root, g = Path(root)/'camvid', np.random.default_rng(0)
+    for split, n in (dict(train=6, val=3, test=3) | counts).items():
+        for i in range(n):
+            hw = (45, 60) if i % 2 else (36, 48)
+            save(g.integers(0, 256, (*hw, 3), np.uint8), root/split/f'f{i}.{"png" if i % 2 else "jpg"}')
+            save(g.integers(0, 12, hw, np.uint8), root/f'{split}annot'/f'f{i}.png')
+    return root
