@@ -183,12 +183,8 @@ def test_preset_errors(tmp_path):
 
 # -- benchmarks run -----------------------------------------------------------------------------------------------------------
 
-def test_benchmarks_run(tmp_path):
-    said = ok(command('maskmatch_bench', '--quick', '--device', 'cpu', '--json', tmp_path/'b.json'))
-    rows = json.loads((tmp_path/'b.json').read_text())['rows']
-    assert 'ratio' in said and list(rows) == ['loader', 'ohem', 'windows', 'boundary', 'step', 'growth']
-    ladder, memory = ([r for r in rows['step'] if key in r] for key in ('pairs_per_s', 'differs'))
-    assert len(ladder) >= 5 and all(r['pairs_per_s'] > 0 and r['tflops'] > 0 and r['share'] > 0 and 'above' in r for r in ladder)
-    assert len(memory) == 3 and all('above' in r and r['differs'] <= 1e-5 and r['losses'][0] > 0 for r in memory)
+def test_benchmarks_run(tmp_path): # those of a step: notebook 16b
+    said = ok(command('maskmatch_bench', '--loader', '--ohem', '--windows', '--boundary', '--quick', '--device', 'cpu', '--json', tmp_path/'b.json'))
+    assert 'ratio' in said and list(json.loads((tmp_path/'b.json').read_text())['rows']) == ['loader', 'ohem', 'windows', 'boundary']
     refused(command('maskmatch_bench', '--repeats', '0'), '--repeats')
     refused(command('maskmatch_bench', '--step', '--batch', '0'), '--batch')
