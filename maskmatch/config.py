@@ -24,6 +24,7 @@ from .notation import BadInput
 from .run import Run
 from .splits import PUBLISHED, count_labeled, read_ids
 from .teacher import alpha_for
+from .weights import PRETRAINED
 
 # %% ../nbs/13b_config.ipynb #d634a043
 @dataclass
@@ -206,7 +207,7 @@ def resolve(c:Config)->Config:
     for k, v in PAPER.items():
         if getattr(c, k) is None: setattr(c, k, v)
     if c.unlabeled is None: c.unlabeled = 'rest'
-    if c.weights is None: c.weights = 'none' if c.model == 'small' else 'imagenet'
+    if c.weights is None: c.weights = 'imagenet' if c.model in PRETRAINED else 'none'
     if c.window is None: c.window = c.size
     if c.stride is None: c.stride = max(1, 2*c.window//3)
     if c.watch and c.data == 'folder': raise BadInput('--watch: opens the masks of unlabelled pictures, which a folder of your own has not; leave it out.')

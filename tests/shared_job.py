@@ -31,7 +31,7 @@ def exact(net): # in float64: a label on the edge between two classes falls to t
 
 def done(data, todo):
     net = make_model('small', 6)
-    L = Learner(net if todo.get('bn') else exact(net), terms_of(todo['method'], p=8, new=lambda k: exact(make_model('small', 6, k)), **todo.get('terms', {})), data, size=32, batch=4, steps=todo.get('steps', 20), lr=.01, watch=True,
+    L = Learner(net if todo.get('bn') else exact(net), terms_of(todo['method'], p=8, new=lambda k: exact(make_model('small', 6, k)), **todo.get('terms', {})), data, size=32, batch=4, steps=todo.get('steps', 12), lr=.01, watch=True,
                 **todo.get('options', {}))
     for term in L.terms:
         if 'tau' in todo and hasattr(term, 'tau'): term.tau = todo['tau']              # an untrained teacher is sure of nothing

@@ -15,7 +15,7 @@ OTHERS = sorted({*METHODS} - {'suponly', 'meanteacher', 'maskmatch'})           
 
 @pytest.fixture(scope='module')
 def done(tmp_path_factory): # by one process, by two
-    return [jobs(n, tmp_path_factory.mktemp(str(n)), {m: dict(method=m, tau=.2, steps=12) for m in OTHERS}) for n in (1, 2)]
+    return [jobs(n, tmp_path_factory.mktemp(str(n)), {m: dict(method=m, tau=.2, steps=8) for m in OTHERS}) for n in (1, 2)]
 
 
 @pytest.mark.parametrize('method', OTHERS)

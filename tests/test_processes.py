@@ -46,7 +46,7 @@ def one(tmp_path_factory): return jobs(1, tmp_path_factory.mktemp('one'), TODOS)
 
 
 @pytest.fixture(scope='module')
-def two(tmp_path_factory): return jobs(2, tmp_path_factory.mktemp('two'), TODOS | dict(half=PLAIN | dict(stop=7), bn=dict(method='maskmatch', bn=True)))     # 7: between two rows of the log
+def two(tmp_path_factory): return jobs(2, tmp_path_factory.mktemp('two'), TODOS | dict(half=PLAIN | dict(stop=4), bn=dict(method='maskmatch', bn=True)))     # 4: between two rows of the log
 
 
 @pytest.mark.parametrize('name', TODOS)
@@ -58,7 +58,7 @@ def test_two_processes_are_one(name, one, two):
 
 
 def test_two_begin_and_one_goes_on(one, two, tmp_path):
-    assert two['half']['state']['t'] == 7
+    assert two['half']['state']['t'] == 4
     rest = jobs(1, tmp_path, dict(rest=PLAIN | dict(start=save(two['half']['state'], tmp_path))))['rest']
     whole = one['maskmatch']
     assert apart(dict(state=whole['state'], rows=whole['rows'][1:]), rest) <= 1e-5
@@ -66,7 +66,7 @@ def test_two_begin_and_one_goes_on(one, two, tmp_path):
 
 def test_batchnorm_keeps_one_network(two, tmp_path):
     "Each process normalises with its own pictures, yet weights and running statistics stay the same everywhere: teachers evaluated in shards agree with the one in the file."
-    again = jobs(1, tmp_path, dict(bn=dict(method='maskmatch', bn=True, start=save(two['bn']['state'], tmp_path), stop=20)))['bn']
+    again = jobs(1, tmp_path, dict(bn=dict(method='maskmatch', bn=True, start=save(two['bn']['state'], tmp_path), stop=12)))['bn']
     assert torch.equal(again['teacher'], two['bn']['teacher'])
 
 

@@ -226,7 +226,7 @@ t.maskmatch_train()"""                                                          
 
 
 def test_two_thousand_steps_neither_grow_nor_leave_anything_behind(tmp_path):
-    p = start('--model', 'two', '--weights', 'none', '--steps', '2000', '--every', '50', '--batch', '2', '--size', '16', '--p', '4', '--evals', '1', '--workers', '1', '--device', 'cpu', '--save', '0', '--out', tmp_path/'r', code=TWO_LAYERS)
+    p = start('--model', 'two', '--steps', '2000', '--every', '50', '--batch', '2', '--size', '16', '--p', '4', '--evals', '1', '--workers', '1', '--device', 'cpu', '--save', '0', '--out', tmp_path/'r', code=TWO_LAYERS)
     resident = lambda: int(next(x for x in Path(f'/proc/{p.pid}/status').read_text().splitlines() if x.startswith('VmRSS')).split()[1])
     files = lambda: len(os.listdir(f'/proc/{p.pid}/fd'))
     line(p, 'step 200 ')
