@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 ENV = os.environ | dict(PYTHONPATH=str(ROOT))
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-TINY = ['--steps', '60', '--every', '1', '--save', '0', '--batch', '4', '--size', '32', '--evals', '2', '--device', 'cpu']
+TINY = ['--steps', '30', '--every', '1', '--save', '0', '--batch', '4', '--size', '32', '--evals', '2', '--device', 'cpu']
 
 
 def jobs(n, folder, todos): # `todos` and what is returned: name -> dict
