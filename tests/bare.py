@@ -1,6 +1,7 @@
 "An environment that holds the package, what it requires and a kernel, made of the packages of this one; and notebooks run in it."
 import ast
 import json
+import math
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from configparser import ConfigParser
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from queue import Empty
 from types import SimpleNamespace
 from unittest.mock import patch
 import nbformat
@@ -107,6 +109,17 @@ def kernels(python):
     finally: os.killpg(p.pid, signal.SIGKILL), folder.cleanup()
 
 
+def every_second(get_msg):
+    "The same, looking again each second: now and then asyncio misses the arrival of a reply, which is then read when the time is up, all five minutes of it."
+    async def patient(timeout=None):
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            try: return await get_msg(timeout=1)
+            except Empty:
+                if time.monotonic() > end: raise
+    return patient
+
+
 def run(path, python, address, folder):
     "Every code cell of a notebook in a kernel of that Python, in an empty folder; then, with this environment's packages too, those that skipped. Seconds, what was missing and what still is, the error, and the files left behind."
     folder.mkdir(parents=True)
@@ -114,10 +127,10 @@ def run(path, python, address, folder):
     spec.mkdir(parents=True)
     (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), str(KERNELS), '{connection_file}', str(address)], display_name='it', language='python')))
     env, nb, start, error, missing = variables(), nbformat.read(path, 4), time.monotonic(), None, []
-    # Of one cell's time limit: asyncio now and then misses the arrival of a reply, which is then read when that time is up.
     client = NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder))))
     cells = [c for c in nb.cells if c.cell_type == 'code']
     with patch.dict(os.environ, JUPYTER_PATH=str(spec.parent.parent)), client.setup_kernel(env=env):
+        client.kc.shell_channel.get_msg = every_second(client.kc.shell_channel.get_msg)
         try:
             for c in cells: client.execute_cell(c, nb.cells.index(c))
             if missing := SKIPS.findall(said(cells)):
