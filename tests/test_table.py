@@ -13,6 +13,7 @@ import trees
 from commands import ENV, ROOT, command, ok, program, refused
 from maskmatch.table import TableConfig, argv, maskmatch_table, planned, spread
 
+
 def small(tmp_path): # options of a table, as Python and as the command takes them
     options = dict(data='camvid', root=str(trees.camvid(tmp_path)), labeled='3', seeds=1, steps=20, device='cpu', also='model=small weights=none size=32 batch=2 evals=1 every=2')
     return options, [v for k, o in options.items() for v in (f'--{k}', str(o))]
