@@ -127,7 +127,7 @@ def one_step(self:Learner,
     self.opt.zero_grad(set_to_none=True)
     values = backward(self.active(), step, self.scaler.scale)
     values |= pseudo_quality(step, self.terms, unlabeled[2].to(self.device, non_blocking=True) if self.watch else None)
-    average_([*self.shared(), *values.values()])
+    if world() > 1: average_([*self.shared(), *values.values()])
     self.scaler.step(self.opt)
     self.scaler.update()
     ema_update(self.teacher, self.student, ema_decay(self.t, self.alpha))

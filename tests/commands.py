@@ -20,6 +20,14 @@ def program(name): # for `python -c`
     return f"import sys; from {module(name)} import {name}; sys.argv[0] = '{name}'; {name}()"
 
 
+def two_layers(classes, output_stride=None): # a network for where the size of what is done matters, and not what comes out
+    from torch import nn
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, classes, 1))
+
+
+WITH_TWO_LAYERS = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import commands, maskmatch.model; maskmatch.model.MODELS['two'] = commands.two_layers; "
+
+
 def process(name, *args, env={}): # -> returncode, stdout, stderr
     return subprocess.run([sys.executable, '-c', program(name), *map(str, args)], env=ENV | env, capture_output=True, text=True)
 

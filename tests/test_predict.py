@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from commands import ENV, command, process, program, refused
+from commands import ENV, WITH_TWO_LAYERS, command, process, program, refused, two_layers
 from maskmatch.datasets import DATA
 from maskmatch.metrics import predict, slide
 from maskmatch.run import Run
@@ -25,11 +25,11 @@ def ok(p):
     return p.stdout
 
 
-def a_run(folder):
+def a_run(folder, model='small', net=trained):
     run = Run(folder)
     run.dir.mkdir()
-    (run.dir/'config.json').write_text(json.dumps(dict(data='shapes', model='small', size=48)))
-    run.save('last.pt', dict(teacher=trained().state_dict(), student=trained(who='student').state_dict()))
+    (run.dir/'config.json').write_text(json.dumps(dict(data='shapes', model=model, size=48)))
+    run.save('last.pt', dict(teacher=net().state_dict(), student=net(who='student').state_dict()))
     return run.dir
 
 
@@ -183,16 +183,17 @@ def test_a_video_is_its_frames(run, tmp_path):
     refused(call(run, tmp_path/'bad.mp4', '--out', tmp_path/'none'), 'bad.mp4: cannot be read as a video', lines=2)
 
 
-def test_a_picture_of_80_million_pixels_stays_below_2_gb(run, tmp_path):
-    "10,000 x 8,000, with overlay and confidence; windows side by side, for overlaps cost time and no memory: about a minute on one thread."
+def test_a_picture_of_80_million_pixels_stays_below_2_gb(tmp_path):
+    "10,000 x 8,000, with overlay and confidence. Windows side by side and a network of two layers: overlaps and depth cost time, and of memory what a few windows need."
+    run = a_run(tmp_path/'run', 'two', lambda who='teacher': two_layers(6))
     Image.fromarray(np.tile(pictures(1, 640)[0], (13, 16, 1))[:8000, :10000]).save(tmp_path/'large.png', compress_level=1)
-    code = f"import resource, subprocess, sys; p = subprocess.run([sys.executable, '-c', {program('maskmatch_predict')!r}, *sys.argv[1:]]); print(p.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    code = f"import resource, subprocess, sys; p = subprocess.run([sys.executable, '-c', {WITH_TWO_LAYERS + program('maskmatch_predict')!r}, *sys.argv[1:]]); print(p.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     p = subprocess.run([sys.executable, '-c', code, run, tmp_path/'large.png', '--out', tmp_path/'out', '--window', '48', '--stride', '48', '--device', 'cpu'], env=ENV, capture_output=True, text=True)
     status, peak = map(int, p.stdout.splitlines()[-1].split())
     print(f'peak {peak/2**20:.2f} GiB')
     assert status == 0 and peak < 2e9/1024, p.stdout + p.stderr                 # ru_maxrss is in KiB
     m = ids(tmp_path/'out', 'large')
-    assert m.shape == (8000, 10000) and len(np.unique(m)) == 6
+    assert m.shape == (8000, 10000) and len(np.unique(m)) > 1
     assert all(Image.open(tmp_path/'out'/k).size == (10000, 8000) for k in ('overlay/large.jpg', 'confidence/large.png'))
     assert (m[640:1280, 640:1280] == m[2560:3200, 2560:3200]).mean() > .999   # the same scenes, in windows cut alike
 

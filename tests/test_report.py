@@ -14,7 +14,7 @@ def runs(tmp_path_factory):
     "Two short runs, and their pages."
     d = tmp_path_factory.mktemp('runs')
     for name, *more in (('one', '--watch'), ('two', '--method', 'suponly')):
-        p = call('train', '--out', d/name, '--steps', 20, '--every', 5, '--evals', 2, *more)
+        p = call('train', '--out', d/name, '--steps', 20, '--batch', 2, '--every', 5, '--evals', 2, *more)
         assert p.returncode == 0, p.stderr
     for p in (process('maskmatch_report', d/'one', '--pictures', 5, '--device', 'cpu'), process('maskmatch_compare', d/'one', d/'two', '--out', d/'compare.html', '--pictures', 4, '--device', 'cpu')): assert p.returncode == 0 and not p.stderr, p.stderr
     return d

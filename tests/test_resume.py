@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import trees
-from commands import ENV, ROOT, command
+from commands import ENV, ROOT, WITH_TWO_LAYERS, command, program
 
 TINY = ['--steps', '12', '--every', '1', '--save', '0', '--batch', '2', '--size', '32', '--evals', '2', '--tau', '0.2', '--device', 'cpu', '--amp', 'off']
 
@@ -220,13 +220,8 @@ def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(frames, tmp_path
 
 # -- for a long time ----------------------------------------------------------------------------------------------------------
 
-TWO_LAYERS = """import torch.nn as nn, maskmatch.model as m, maskmatch.train as t
-m.MODELS['two'] = lambda classes, output_stride: nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, classes, 1))
-t.maskmatch_train()"""                                                              # what is asked here is what a step leaves behind, not what it computes
-
-
 def test_two_thousand_steps_neither_grow_nor_leave_anything_behind(tmp_path):
-    p = start('--model', 'two', '--steps', '2000', '--every', '50', '--batch', '2', '--size', '16', '--p', '4', '--evals', '1', '--workers', '1', '--device', 'cpu', '--save', '0', '--out', tmp_path/'r', code=TWO_LAYERS)
+    p = start('--model', 'two', '--steps', '2000', '--every', '50', '--batch', '2', '--size', '16', '--p', '4', '--evals', '1', '--workers', '1', '--device', 'cpu', '--save', '0', '--out', tmp_path/'r', code=WITH_TWO_LAYERS + program('maskmatch_train'))
     resident = lambda: int(next(x for x in Path(f'/proc/{p.pid}/status').read_text().splitlines() if x.startswith('VmRSS')).split()[1])
     files = lambda: len(os.listdir(f'/proc/{p.pid}/fd'))
     line(p, 'step 200 ')

@@ -45,8 +45,9 @@ return {raw, wide: document.documentElement.scrollWidth - arguments[0], bad: doc
   blank: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 80)),
   figures: document.querySelectorAll(".explore").length}'''
 LINKS = 'return [[...document.querySelectorAll("a[href]")].map(a => a.href), [...document.querySelectorAll("[id]")].map(e => e.id)]'
-SEEN = '''const r = arguments[0]; return [...r.querySelectorAll("img")].map(i => i.src).concat([...r.querySelectorAll("canvas")].map(c => c.toDataURL()))
-  .concat([...r.querySelectorAll("p, output")].map(e => e.textContent)).join().split("").reduce((a, c) => (31*a + c.charCodeAt(0)) | 0, 0)'''
+OTHER = '''const [f, w] = [arguments[0], arguments[0].seen], all = k => [...f.querySelectorAll(k)];
+f.seen = all("img").map(i => i.src).concat(all("canvas").map(c => c.toDataURL()), all("p, output").map(e => e.textContent)).join();
+return w !== f.seen'''
 
 
 def drawn(driver): # every equation is there, every picture decoded
@@ -82,12 +83,12 @@ def test_every_page(width, browser, address, site):
     assert not dead
 
 
-def changes(act, seen, tries=3): # whether it does; a page that is still being laid out may slip away from under the mouse
+def changes(act, other, tries=3): # whether it does; a page that is still being laid out may slip away from under the mouse
     for _ in range(tries):
-        before = seen()
+        other()
         act()
         for _ in range(40):
-            if seen() != before: return True
+            if other(): return True
             time.sleep(.05)
 
 
@@ -106,7 +107,7 @@ def test_every_figure_moves(width, browser, address, site):
         figures = browser.find_elements(By.CSS_SELECTOR, '.explore')
         assert figures
         for i, figure in enumerate(figures):
-            seen = lambda: browser.execute_script(SEEN, figure)
+            other = lambda: browser.execute_script(OTHER, figure)
             for j, slider in enumerate(figure.find_elements(By.CSS_SELECTOR, 'input[type=range]')):
                 browser.execute_script('arguments[0].scrollIntoView({block: "center", behavior: "instant"})', slider)
                 low, high, at = (float(slider.get_attribute(k)) for k in ('min', 'max', 'value'))
@@ -115,8 +116,8 @@ def test_every_figure_moves(width, browser, address, site):
                 to = -.45 if share > .5 else .45
                 drag = ActionChains(browser, duration=20).move_to_element_with_offset(slider, int((share - .5)*w), 0).click_and_hold().move_to_element_with_offset(slider, int(to*w), 0).release()
                 moved += 1
-                if not changes(drag.perform, seen): stuck.append((page, i, j, 'mouse'))
-                if not changes(lambda: slider.send_keys(Keys.ARROW_LEFT if to > 0 else Keys.ARROW_RIGHT), seen): stuck.append((page, i, j, 'key'))
+                if not changes(drag.perform, other): stuck.append((page, i, j, 'mouse'))
+                if not changes(lambda: slider.send_keys(Keys.ARROW_LEFT if to > 0 else Keys.ARROW_RIGHT), other): stuck.append((page, i, j, 'key'))
     assert not stuck and moved > 90
 
 
