@@ -42,8 +42,7 @@ while (walk.nextNode()) { const n = walk.currentNode;
   if (!n.parentElement.closest("pre, code, script, style, .katex") && /\\\\tag|\\\\\\(|\\\\\\[|\\$[^$\\n]+\\$|\\]\\(/.test(n.data)) raw.push(n.data); }
 return {raw, wide: document.documentElement.scrollWidth - arguments[0], bad: document.querySelectorAll(".katex-error").length,
   undrawn: [...document.querySelectorAll(".math")].filter(e => !e.querySelector(".katex")).length,
-  blank: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 80)),
-  figures: document.querySelectorAll(".explore").length}'''
+  blank: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 80))}'''
 LINKS = 'return [[...document.querySelectorAll("a[href]")].map(a => a.href), [...document.querySelectorAll("[id]")].map(e => e.id)]'
 OTHER = '''const [f, w] = [arguments[0], arguments[0].seen], all = k => [...f.querySelectorAll(k)];
 f.seen = all("img").map(i => i.src).concat(all("canvas").map(c => c.toDataURL()), all("p, output").map(e => e.textContent)).join();
@@ -56,33 +55,6 @@ def drawn(driver): # every equation is there, every picture decoded
     WebDriverWait(driver, 20, poll_frequency=.05).until(lambda d: d.execute_script(done))
 
 
-@pytest.mark.parametrize('width', [1280, 390])
-def test_every_page(width, browser, address, site):
-    "No complaint in the console, nothing asked of another host, equations drawn, no page wider than the screen, no link into nothing."
-    assert {p.stem for p in site.glob('*.html')} == set(PAGES)
-    screen(browser, width)
-    links, ids, wrong, figures = {}, {}, [], 0
-    for page in PAGES:
-        complaints(browser), requests(browser)
-        browser.get(address + page + '.html')
-        drawn(browser)
-        said = browser.execute_script(PAGE, width)                                         # a phone zooms out where a page is too wide
-        figures += said.pop('figures')
-        foreign = [u for u in requests(browser) if not u.startswith((address, 'data:', 'blob:'))]
-        loud = complaints(browser)
-        if any(v for k, v in said.items() if k != 'wide') or said['wide'] > 0 or foreign or loud: wrong.append((page, said, foreign, loud))
-        links[page], ids[page] = browser.execute_script(LINKS)
-    assert not wrong, '\n'.join(map(str, wrong))
-    assert figures > 60
-    dead = []
-    for page, hrefs in links.items():
-        for href in {h for h in hrefs if h.startswith(address)}:
-            to, anchor = urldefrag(href.removeprefix(address))
-            name = to.removesuffix('.html') or 'index'
-            if not (site/(to or 'index.html')).is_file() or (anchor and name in ids and unquote(anchor) not in ids[name]): dead.append((page, href))
-    assert not dead
-
-
 def changes(act, other, tries=3): # whether it does; a page that is still being laid out may slip away from under the mouse
     for _ in range(tries):
         other()
@@ -92,33 +64,50 @@ def changes(act, other, tries=3): # whether it does; a page that is still being 
             time.sleep(.05)
 
 
-@pytest.mark.parametrize('width', [1280, 390])
-def test_every_figure_moves(width, browser, address, site):
-    "Each slider of each figure, dragged with the mouse and moved by a key, changes what is seen."
-    from selenium.webdriver.common.by import By
+def moved(browser): # whether each slider of each figure, dragged with the mouse and moved by a key, changes what is seen: (figure, slider, by what) -> bool
     from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
+    done = {}
+    for i, figure in enumerate(browser.find_elements(By.CSS_SELECTOR, '.explore')):
+        other = lambda: browser.execute_script(OTHER, figure)
+        for j, slider in enumerate(figure.find_elements(By.CSS_SELECTOR, 'input[type=range]')):
+            browser.execute_script('arguments[0].scrollIntoView({block: "center", behavior: "instant"})', slider)
+            low, high, at = (float(slider.get_attribute(k)) for k in ('min', 'max', 'value'))
+            if low == high: continue
+            w, share = slider.rect['width'] - 18, (at - low)/(high - low)
+            to = -.45 if share > .5 else .45
+            drag = ActionChains(browser, duration=20).move_to_element_with_offset(slider, int((share - .5)*w), 0).click_and_hold().move_to_element_with_offset(slider, int(to*w), 0).release()
+            done[i, j, 'mouse'] = changes(drag.perform, other)
+            done[i, j, 'key'] = changes(lambda: slider.send_keys(Keys.ARROW_LEFT if to > 0 else Keys.ARROW_RIGHT), other)
+    return done
+
+
+@pytest.mark.parametrize('width', [1280, 390])
+def test_every_page(width, browser, address, site):
+    "No complaint in the console, nothing asked of another host, equations drawn, no page wider than the screen, no link into nothing, every figure moves."
+    assert {p.stem for p in site.glob('*.html')} == set(PAGES)
     screen(browser, width)
-    stuck, moved = [], 0
+    links, ids, wrong, sliders = {}, {}, [], {}
     for page in PAGES:
-        if 'class="explore"' not in (site/f'{page}.html').read_text(): continue
+        complaints(browser), requests(browser)
         browser.get(address + page + '.html')
         drawn(browser)
-        figures = browser.find_elements(By.CSS_SELECTOR, '.explore')
-        assert figures
-        for i, figure in enumerate(figures):
-            other = lambda: browser.execute_script(OTHER, figure)
-            for j, slider in enumerate(figure.find_elements(By.CSS_SELECTOR, 'input[type=range]')):
-                browser.execute_script('arguments[0].scrollIntoView({block: "center", behavior: "instant"})', slider)
-                low, high, at = (float(slider.get_attribute(k)) for k in ('min', 'max', 'value'))
-                if low == high: continue
-                w, share = slider.rect['width'] - 18, (at - low)/(high - low)
-                to = -.45 if share > .5 else .45
-                drag = ActionChains(browser, duration=20).move_to_element_with_offset(slider, int((share - .5)*w), 0).click_and_hold().move_to_element_with_offset(slider, int(to*w), 0).release()
-                moved += 1
-                if not changes(drag.perform, other): stuck.append((page, i, j, 'mouse'))
-                if not changes(lambda: slider.send_keys(Keys.ARROW_LEFT if to > 0 else Keys.ARROW_RIGHT), other): stuck.append((page, i, j, 'key'))
-    assert not stuck and moved > 90
+        said = browser.execute_script(PAGE, width)                                         # a phone zooms out where a page is too wide
+        links[page], ids[page] = browser.execute_script(LINKS)
+        sliders |= {(page, *k): v for k, v in moved(browser).items()}
+        foreign = [u for u in requests(browser) if not u.startswith((address, 'data:', 'blob:'))]
+        loud = complaints(browser)
+        if any(v for k, v in said.items() if k != 'wide') or said['wide'] > 0 or foreign or loud: wrong.append((page, said, foreign, loud))
+    assert not wrong, '\n'.join(map(str, wrong))
+    assert len({k[:2] for k in sliders}) > 60 and len(sliders) > 180 and not [k for k, v in sliders.items() if not v]
+    dead = []
+    for page, hrefs in links.items():
+        for href in {h for h in hrefs if h.startswith(address)}:
+            to, anchor = urldefrag(href.removeprefix(address))
+            name = to.removesuffix('.html') or 'index'
+            if not (site/(to or 'index.html')).is_file() or (anchor and name in ids and unquote(anchor) not in ids[name]): dead.append((page, href))
+    assert not dead
 
 
 LIGHTNESS = 'return ["backgroundColor", "color"].map(k => getComputedStyle(document.body)[k].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))'
