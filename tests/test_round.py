@@ -28,9 +28,9 @@ def built_in(d):
 
 def frames(d):
     data = camvid(FRAMES).train
-    for i in range(0, len(data), 18):
+    for i in range(0, len(data), 24):
         data.image(i).save(d/'images'/f'{data.ids[i]}.png')
-        if i % 36: Path(d/'masks'/f'{data.ids[i]}.png').write_bytes(Path(data.masks[i]).read_bytes())
+        if i % 48: Path(d/'masks'/f'{data.ids[i]}.png').write_bytes(Path(data.masks[i]).read_bytes())
     (d/'classes.txt').write_text('\n'.join([*CAMVID, 'void']))
 
 
