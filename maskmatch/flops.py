@@ -162,9 +162,9 @@ def step_cost(
     slices:int=1, # in which the batch goes through the student; what a slice keeps while its gradient is computed is not in `kept`
 )->Cost:
     "One training step, forward and backward, in shapes alone."
-    every = nn.ModuleList([net, *terms])
+    every = in_shapes(nn.ModuleList([net, *terms]))
     params = sum(p.numel() for p in every.parameters())
-    every = Halved(in_shapes(every)) if half else in_shapes(every)
+    if half: every = Halved(every)
     step, kept, sizes = meta_step(net, make_teacher(net), size, batch, slices=slices), Kept(every), []
     with counting() as counter:
         for losses in (term(step) for term in terms):

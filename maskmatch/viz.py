@@ -67,16 +67,16 @@ def show(
     size:float=1.6, # of one picture, in inches
 )->Figure:
     "A grid of pictures, in one system of axes: one for each would take most of a page's time."
-    step, top = 1 + 1/16, (.06 + .16*any(titles))/size                           # from one picture to the next; above the first: in pictures
-    wide, high = max(map(len, rows))*step - 1/16, len(rows)*step - 1/16
+    gap, top = 1/16, (.06 + .16*any(titles))/size                                # between two pictures, above the first: in pictures
+    wide, high = (n*(1 + gap) - gap for n in (max(map(len, rows)), len(rows)))
     fig = plt.figure(figsize=(size*wide, size*(high + top)))
     ax = fig.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(high, -top))
     ax.axis('off')
-    for i, j, x in ((i*step, j*step, x) for i, r in enumerate(rows) for j, x in enumerate(r)):
+    for i, j, x in ((i*(1 + gap), j*(1 + gap), x) for i, r in enumerate(rows) for j, x in enumerate(r)):
         a = picture(x)
         h, w = (n/max(a.shape[:2]) for n in a.shape[:2])
         ax.imshow(a, 'viridis', vmin=0, vmax=1, interpolation='nearest', aspect='auto', extent=(j + (1 - w)/2, j + (1 + w)/2, i + (1 + h)/2, i + (1 - h)/2))
-    for j, t in enumerate(titles): ax.text(j*step + .5, -.03/size, t, ha='center', va='bottom', fontsize=9)
+    for j, t in enumerate(titles): ax.text(j*(1 + gap) + .5, -.03/size, t, ha='center', va='bottom', fontsize=9)
     plt.close(fig)
     return fig
 
@@ -88,7 +88,7 @@ def png(
 )->bytes:
     "A figure as a small PNG, the same bytes each time."
     buf, out = io.BytesIO(), io.BytesIO()
-    fig.savefig(buf, format='png', dpi=dpi, pil_kwargs=dict(compress_level=0))
+    fig.savefig(buf, format='png', dpi=dpi, pil_kwargs=dict(compress_level=0))               # read again below
     plt.close(fig)
     Image.open(buf).convert('RGB').quantize(colours, dither=Image.Dither.NONE).save(out, 'PNG', optimize=True)
     return out.getvalue()

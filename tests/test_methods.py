@@ -34,6 +34,6 @@ def test_a_step_reads_no_value(method, plugins):
         student = new()
         try: terms = terms_of(method + plugins, p=8, new=new)
         except BadInput: return
-    in_shapes(student), in_shapes(torch.nn.ModuleList(terms))                         # notebook 13 does it with real normalisations
+    in_shapes(torch.nn.ModuleList([student, *terms]))                                 # notebook 13 does it with real normalisations
     values = backward(terms, meta_step(student, make_teacher(student), 32, 2))
     assert list(values) == [t.name for t in terms] and all(v.device.type == 'meta' for v in values.values())

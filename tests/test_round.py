@@ -56,7 +56,7 @@ def test_the_whole_round(tmp_path, monkeypatch, fill):
     call('suggest', 'runs/mine-maskmatch-0')
     listed = (run/'suggest'/'suggest.txt').read_text().splitlines()
     assert len(listed) == min(20, len(images) - len(Folder(d).masks)) > 0 and all((d/'images'/v).exists() and Path(v).stem not in Folder(d).masks for v in listed)
-    if fill is built_in and importlib.util.find_spec('safetensors'):           # every format of both networks: test_export.py
+    if fill is built_in and importlib.util.find_spec('safetensors'):           # every format: notebook 26 and test_export.py
         call('export', 'runs/mine-maskmatch-0', '--format', 'safetensors')
         call('predict', run/'model.safetensors', 'mine/images', '--out', 'again')
         assert all((tmp_path/'again'/'ids'/f'{n}.png').read_bytes() == (tmp_path/'predictions'/'ids'/f'{n}.png').read_bytes() for n in images)

@@ -42,7 +42,8 @@ while (walk.nextNode()) { const n = walk.currentNode;
   if (!n.parentElement.closest("pre, code, script, style, .katex") && /\\\\tag|\\\\\\(|\\\\\\[|\\$[^$\\n]+\\$|\\]\\(/.test(n.data)) raw.push(n.data); }
 return {raw, wide: document.documentElement.scrollWidth - arguments[0], bad: document.querySelectorAll(".katex-error").length,
   undrawn: [...document.querySelectorAll(".math")].filter(e => !e.querySelector(".katex")).length,
-  blank: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 80))}'''
+  blank: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src.slice(0, 80)),
+  figures: document.querySelectorAll(".explore").length}'''
 LINKS = 'return [[...document.querySelectorAll("a[href]")].map(a => a.href), [...document.querySelectorAll("[id]")].map(e => e.id)]'
 OTHER = '''const [f, w] = [arguments[0], arguments[0].seen], all = k => [...f.querySelectorAll(k)];
 f.seen = all("img").map(i => i.src).concat(all("canvas").map(c => c.toDataURL()), all("p, output").map(e => e.textContent)).join();
@@ -88,20 +89,21 @@ def test_every_page(width, browser, address, site):
     "No complaint in the console, nothing asked of another host, equations drawn, no page wider than the screen, no link into nothing, every figure moves."
     assert {p.stem for p in site.glob('*.html')} == set(PAGES)
     screen(browser, width)
-    figures, many = ('.explore', 180) if width > 390 else ('.explore:has(canvas)', 20)  # a picture is the same one on a narrow screen; a canvas is drawn for it
-    links, ids, wrong, sliders = {}, {}, [], {}
+    movable, many = ('.explore', 180) if width > 390 else ('.explore:has(canvas)', 20)  # a picture is the same one on a narrow screen; a canvas is drawn for it
+    links, ids, wrong, figures, sliders = {}, {}, [], 0, {}
     for page in PAGES:
         complaints(browser), requests(browser)
         browser.get(address + page + '.html')
         drawn(browser)
         said = browser.execute_script(PAGE, width)                                         # a phone zooms out where a page is too wide
+        figures += said.pop('figures')
         links[page], ids[page] = browser.execute_script(LINKS)
-        sliders |= {(page, *k): v for k, v in moved(browser, figures).items()}
+        sliders |= {(page, *k): v for k, v in moved(browser, movable).items()}
         foreign = [u for u in requests(browser) if not u.startswith((address, 'data:', 'blob:'))]
         loud = complaints(browser)
         if any(v for k, v in said.items() if k != 'wide') or said['wide'] > 0 or foreign or loud: wrong.append((page, said, foreign, loud))
     assert not wrong, '\n'.join(map(str, wrong))
-    assert len(sliders) > many and not [k for k, v in sliders.items() if not v]
+    assert figures > 60 and len(sliders) > many and not [k for k, v in sliders.items() if not v]
     dead = []
     for page, hrefs in links.items():
         for href in {h for h in hrefs if h.startswith(address)}:
