@@ -9,7 +9,6 @@ __all__ = ['MOVES', 'write', 'to_write', 'pack', 'unpack', 'Run', 'Stop', 'Parse
 # %% ../nbs/17_run.ipynb #5f1a4374
 import argparse
 import csv
-import difflib
 import io
 import json
 import os
@@ -25,6 +24,7 @@ import torch
 from fastcore.basics import patch
 from fastcore.docments import docments
 from filelock import FileLock, Timeout
+from .data import meant
 from .notation import BadInput
 
 # %% ../nbs/17_run.ipynb #2f2e9bfe
@@ -184,9 +184,8 @@ class Parser(argparse.ArgumentParser):
         said = re.sub("^(.*): invalid (int|float) value: '(.*)'$", lambda m: f"{m[1]} {m[3]}: give a {'whole ' if m[2] == 'int' else ''}number", said)
         if said.startswith('unrecognized arguments: '):
             word = said.split(': ', 1)[1].split()[0].split('=')[0]
-            near = difflib.get_close_matches(word, self._option_string_actions, 1)
-            said = f"{word}: belongs to no option" + ''.join(f"; did you mean {v}" for v in near)
-        self.exit(2, f"{self.prog}: {said}; {self.prog} --help lists the options.\n")
+            said = f"{word}: belongs to no option{meant(word, self._option_string_actions)}"
+        self.exit(2, f"{self.prog}: {said}{'' if said[-1] in '.?' else '.'} {self.prog} --help lists the options.\n")
 
 # %% ../nbs/17_run.ipynb #553cb026
 def parser(

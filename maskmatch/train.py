@@ -23,7 +23,7 @@ from .choices import in_words, machine, typed
 from .config import PRESETS, TRAIN, Config, chosen, numbers, on_machine, resolve, settle, term_options
 from .data import Data, remember
 from .flops import estimate, fitted, shown
-from .learner import Diverged, Learner, best_amp
+from .learner import Diverged, Learner, best_amp, slow_format
 from .metrics import evaluate, miou, predict
 from .model import make_model
 from .notation import BadInput
@@ -95,6 +95,7 @@ def begin(c:Config, data:Data, run:Run)->Learner:
     shared = f", {world()} processes" if world() > 1 else ''
     slices = f", in {c.accumulate} slices" if c.accumulate > 1 else ''
     print(f"{data.note}\n{c.method}: {len(data.labeled)} labelled and {len(data.unlabeled)} unlabelled pictures, {c.steps} steps{slices}, {c.device}{shared}, {run.dir}", flush=True)
+    if said := slow_format(c.device, L.amp): print(said, flush=True)
     return L
 
 # %% ../nbs/14_train.ipynb #ac2d3b4c
