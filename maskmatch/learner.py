@@ -100,6 +100,7 @@ class Learner:
         self.teacher = make_teacher(self.student)
         groups = param_groups(nn.ModuleList([self.student, self.terms]), head_lr)
         self.opt = torch.optim.SGD([g for g in groups if g['params']], lr, momentum, weight_decay=weight_decay, fused=device in ('cpu', 'cuda'))
+        self.opt.state.update({p: dict(momentum_buffer=torch.zeros_like(p)) for g in self.opt.param_groups for p in g['params'] if p.requires_grad})
         self.scaler = torch.amp.GradScaler(device, enabled=amp == torch.float16)
         self.t, self.seconds, self.tally, self.whole = 0, 0., Tally(), True
         if compile: self.student.compile(), self.teacher.compile()

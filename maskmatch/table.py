@@ -67,7 +67,7 @@ TABLES = {
           Row('picture painted', dict(method='fixmatch+ir+ms'), '76.98')],
     '9': [Row('random', dict(sampler='random'), '82.58'), Row('block', dict(sampler='block'), '81.67'), Row('grid', dict(sampler='grid'), '81.82')],
     'p': sweep('p', 4, 8, 12, 16, 24), 'gamma': sweep('gamma', .1, .3, .5, .7, .9), 'tau': sweep('tau', .5, .8, .9, .95, .99),
-    'lambda1': sweep('lambda1', 0., .5, 1., 2.), 'lambda2': sweep('lambda2', 0., .5, 1., 2.),
+    'lambda1': sweep('lambda1', 0., .5, 1., 2.), 'lambda2': sweep('lambda2', 0., .5, 1., 2.), 'burn_in': sweep('burn_in', 0., .1, .3),
     'meanteacher': [Row(f'weight {100*v:g}', dict(method='meanteacher', lambda1=v)) for v in (.01, .1, 1.)]}
 
 BOUNDS = [Row('labels only', dict(method='suponly')), Row('all labels', dict(method='suponly', labeled='all'))]
@@ -82,7 +82,7 @@ def rows_of(table:str)->list: # of Row
 @dataclass
 class TableConfig:
     "Train every row of a table of the paper, and write csv, markdown and a plot. Finished runs are not repeated, broken ones go on."
-    table: str              # 1, 2, 3: all methods; 5: cost; 6: LCR plugged into others; 7: parts; 8: masked tasks; 9: samplers; or p, gamma, tau, lambda1, lambda2, meanteacher
+    table: str              # 1, 2, 3: all methods; 5: cost; 6: LCR plugged into others; 7: parts; 8: masked tasks; 9: samplers; or p, gamma, tau, lambda1, lambda2, burn_in, meanteacher
     data: str = 'shapes'    # as in maskmatch_train: shapes, camvid, voc, cityscapes, or a folder of your own
     root: str = None        # folder of the data set
     labeled: str = None     # how many labels, a column each: 20,40,80 or 1/16,1/8; default that of the data
