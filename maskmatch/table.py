@@ -248,7 +248,7 @@ def below(c:TableConfig, runs:list, times:list)->str: # one paragraph of markdow
 def collect(c:TableConfig, runs:list):
     "Write the table of the finished runs."
     done = [r for r in runs if finished(r)]
-    folder, name = runs[0].dir.parent, f"table{c.table}{f'-{label(c.labeled)}' if c.labeled else ''}"
+    folder, name = runs[0].dir.parent, '-'.join(filter(None, (f'table{c.table}', also(c.also).get('method'), label(c.labeled or ''))))
     if not done: raise BadInput(f"{folder}: no run of this table is finished yet; leave --collect out.")
     lines, times = [line(r) for r in done], [clock(r) for r in done]
     md = as_markdown(lines, times, {r.name: r.paper for r in rows_of(c.table)}) + '\n' + below(c, runs, times)
