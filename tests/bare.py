@@ -120,11 +120,16 @@ def every_second(get_msg):
     return patient
 
 
-def run(path, python, address, folder):
+def run(*args):
     "Every code cell of a notebook in a kernel of that Python, in an empty folder; then, with this environment's packages too, those that skipped. Seconds, what was missing and what still is, the error, and the files left behind."
-    folder.mkdir(parents=True)
+    try: return once(*args)
+    except RuntimeError: return once(*args)                                      # two tests at a time may find the same port free; the kernel that comes second dies at once
+
+
+def once(path, python, address, folder):
+    folder.mkdir(parents=True, exist_ok=True)
     spec = folder.with_suffix('.jupyter')/'kernels'/'it'
-    spec.mkdir(parents=True)
+    spec.mkdir(parents=True, exist_ok=True)
     (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(python), str(KERNELS), '{connection_file}', str(address)], display_name='it', language='python')))
     env, nb, start, error, missing = variables(), nbformat.read(path, 4), time.monotonic(), None, []
     client = NotebookClient(nb, kernel_name='it', timeout=300, resources=dict(metadata=dict(path=str(folder))))
