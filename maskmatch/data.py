@@ -130,6 +130,7 @@ class Pictures:
     raw:dict = None # what the ids in the files mean: id -> class or `IGNORE`; None: they are the classes' own, and `IGNORE`
     colors:dict = None # what the colours of masks in colour mean: (r, g, b) -> class or `IGNORE`
     side:int = None # pictures with a longer side are reduced to it, and their masks, which are checked before
+    files:tuple = None # (H, W) of each image's file where `images` are arrays that were reduced to `side`
 
     def __len__(self): return len(self.ids)
 
@@ -149,6 +150,7 @@ class Pictures:
         return y if y.size == (w, h) else y.resize((w, h), Image.NEAREST)
 
     def whole(self, i): # (H, W) of the file, upright, without decoding it
+        if self.files: return self.files[i]
         im = self.images[i]
         return im.shape[:2] if isinstance(im, np.ndarray) else peek(im)
 
@@ -157,7 +159,9 @@ class Pictures:
 
     def subset(self, index, masks=True): # the pictures at these places, with or without masks
         pick = lambda v: tuple(v[i] for i in index)
-        return replace(self, ids=pick(self.ids), images=pick(self.images), masks=pick(self.masks) if masks and self.masks else None)
+        kept = pick(self.masks) if masks and self.masks else None
+        files = pick(self.files) if self.files else None
+        return replace(self, ids=pick(self.ids), images=pick(self.images), masks=kept, files=files)
 
 # %% ../nbs/11_data.ipynb #76f52d1f
 def remember(
@@ -169,8 +173,10 @@ def remember(
     if 4*sum(h*w for h, w in map(pictures.size, range(len(pictures)))) > budget: return pictures
     index = range(len(pictures))
     images = tuple(np.asarray(pictures.image(i)) for i in index)
-    if not (masks and pictures.masks): return replace(pictures, images=images)
-    return replace(pictures, images=images, masks=tuple(np.asarray(pictures.label(i)) for i in index), raw=None, colors=None)
+    if not (masks and pictures.masks):
+        return replace(pictures, images=images, files=tuple(map(pictures.whole, index)))
+    labels = tuple(np.asarray(pictures.label(i)) for i in index)
+    return replace(pictures, images=images, masks=labels, raw=None, colors=None, side=None, files=None)
 
 # %% ../nbs/11_data.ipynb #9267c5e2
 @dataclass

@@ -4,19 +4,24 @@
 
 # %% auto #0
 __all__ = ['ENDINGS', 'VOID', 'files', 'composed', 'name_of', 'named', 'listed', 'text_of', 'parse_line', 'Classes',
-           'parse_classes', 'classes_from', 'Folder', 'as_pictures', 'folder_data']
+           'parse_classes', 'Contents', 'contents_at', 'contents', 'classes_from', 'classes_in', 'place_of',
+           'validating', 'Folder', 'write_val', 'as_pictures', 'folder_data']
 
 # %% ../nbs/22_folder.ipynb #a4ed9a2c
+import hashlib
+import os
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 import numpy as np
-import torch
 from fastcore.basics import patch
 from .data import Data, Pictures, nearest, read
-from .notation import BadInput, IGNORE, rng
+from .metrics import ahead
+from .notation import BadInput, IGNORE
+from .run import write
 
 # %% ../nbs/22_folder.ipynb #1069484e
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp')
@@ -92,23 +97,74 @@ def parse_classes(
     if not 2 <= len(names) < IGNORE: raise BadInput(f"{file}: names {len(names)} classes; there must be 2 to 254, one a line.")
     return Classes(tuple(names), raw, colors or None, f'{len(names)} classes: classes.txt')
 
+# %% ../nbs/22_folder.ipynb #4fb16556
+@dataclass(frozen=True)
+class Contents:
+    "What a mask holds."
+    ids:frozenset # values of its pixels; None: it is in color
+    colors:tuple = () # (r, g, b) of its pixels, the most frequent first, at most 300; () for a gray mask
+
+@lru_cache(maxsize=None)
+def contents_at(file, changed)->Contents: # the second: when the file was written
+    "What a mask held at that time. Raises `BadInput` for a file that cannot be read."
+    mask = read(file)
+    gray = len(mask.getbands()) < 3
+    ids = frozenset((0 + np.unique(np.asarray(mask))).ravel().tolist()) if gray else None # 0 + False is 0
+    counted = sorted(mask.convert('RGB').getcolors(2**24), reverse=True) if not gray or mask.mode == 'P' else ()
+    return Contents(ids, tuple(color for _, color in counted[:300]))
+
+def contents(file)->Contents:
+    "See `contents_at`."
+    try: changed = os.stat(file).st_mtime_ns
+    except OSError: changed = None
+    return contents_at(file, changed)
+
 # %% ../nbs/22_folder.ipynb #c3d804ac
 def classes_from(
     masks:list, # paths
 )->Classes:
     "Classes of masks that nobody has described. Raises `BadInput` for masks in colour."
     seen = set()
-    for f in masks:
-        mask = read(f)
-        if len(mask.getbands()) > 2:
-            colors = sorted(mask.convert('RGB').getcolors(2**24), reverse=True)[:5]
+    for f, held in zip(masks, ahead(contents, masks)):
+        if held.ids is None:
+            colors = [' '.join(map(str, c)) for c in held.colors[:5]]
             raise BadInput(f"{f}: is in colour, and no classes.txt says what its colours mean; write one beside images/, a line for each class, "
-                           f"such as road {' '.join(map(str, colors[0][1]))}. Its most frequent colours are {', '.join(' '.join(map(str, c)) for _, c in colors)}.")
-        seen |= set((0 + np.unique(np.asarray(mask))).ravel().tolist())
+                           f"such as road {colors[0]}. Its most frequent colours are {', '.join(colors)}.")
+        seen |= held.ids
     if seen == {0, IGNORE}: return Classes(('background', 'object'), {0: 0, IGNORE: 1}, None, '2 classes: the masks hold 0 and 255 alone, taken as background and object')
     n = max(seen - {IGNORE}, default=0) + 1
     if not 2 <= n < IGNORE: raise BadInput(f"{masks[0].parent}: the ids in the masks are {sorted(seen)[:5]}, which makes {n} classes; there must be 2 to 254. Write classes.txt, a line for each; if their edges are smooth, make them again without.")
     return Classes(tuple(f'class {k}' for k in range(n)), {**{k: k for k in range(n)}, IGNORE: IGNORE}, None, f'{n} classes: the ids in the masks go from 0 to {n - 1}; classes.txt can name them')
+
+# %% ../nbs/22_folder.ipynb #91a753ba
+def classes_in(file, k:Classes)->frozenset: # of class ids
+    "The classes that a mask shows; none for a mask that cannot be read, of which others will say more."
+    try: held = contents(file)
+    except BadInput: return frozenset()
+    by_color = k.colors and held.colors and (held.ids is None or set(held.colors) <= set(k.colors))
+    found = map(k.colors.get, held.colors) if by_color else map(k.raw.get, held.ids or ())
+    return frozenset(found) - {None, IGNORE}
+
+# %% ../nbs/22_folder.ipynb #8c21055f
+def place_of(name:str)->str: # what the queue is sorted by
+    return hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()
+
+def validating(
+    shown:dict, # name of each picture with a mask -> the classes that it shows
+)->tuple: # names, sorted
+    "Who validates: a fifth, or up to a third if that shows more classes."
+    least, most = max(1, len(shown)//5), max(1, len(shown)//3)
+    queue = sorted((v for v in shown if shown[v]), key=place_of) or sorted(shown, key=place_of)
+    left, seen, taken = Counter(c for v in queue for c in shown[v]), set(), []
+    while len(taken) < most:
+        free = [v for v in queue if v not in taken and all(left[c] > 1 for c in shown[v])]
+        best = max(free, key=lambda v: len(shown[v] - seen), default=None) # of equal ones the first
+        if best is None or len(taken) >= least and not shown[best] - seen: break
+        taken.append(best)
+        left.subtract(shown[best])
+        seen |= shown[best]
+    rest = [v for v in queue if v not in taken]
+    return tuple(sorted(taken + rest[:max(0, least - len(taken))]))
 
 # %% ../nbs/22_folder.ipynb #17061b0e
 @dataclass(frozen=True)
@@ -141,8 +197,8 @@ class Folder:
         "The pictures that validate, and why."
         file, have = Path(self.root, 'val.txt'), sorted(self.masks)
         if not file.is_file():
-            drawn = torch.randperm(len(have), generator=rng(0, 'validation')).tolist()
-            return tuple(sorted(have[i] for i in drawn[:max(1, len(have)//5)]))
+            shown = ahead(lambda v: classes_in(self.masks[v], self.classes), have)
+            return validating(dict(zip(have, shown)))
         names = listed(text_of(file))
         for v in names:
             if v not in self.images: raise BadInput(f"{file}: {v} is no picture in images/; the nearest name is {nearest(v, self.images)}.")
@@ -159,6 +215,17 @@ def classes(self:Folder)->Classes:
     return parse_classes(text_of(file), file) if file.is_file() else classes_from(list(self.masks.values()))
 
 # %% ../nbs/22_folder.ipynb #faf2ed71
+def write_val(root, names)->str: # of the pictures that validate -> what was done, in a sentence
+    "Write val.txt, unless there is one."
+    file, images = Path(root, 'val.txt'), Folder(root).images
+    if file.is_file(): return ''
+    text = ''.join(images[v].relative_to(Path(root, 'images')).as_posix() + '\n' for v in names)
+    few = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+    try: write(file, text.encode())
+    except (BadInput, UnicodeEncodeError) as e:
+        return f'{file}: could not be written ({e}), so only this run knows who validates: {few}.'
+    return f'{file}: written. It lists who validates, {few}; masks that come later are learned from.'
+
 def as_pictures(f:Folder, k:Classes, names, side=None)->Pictures:
     "These pictures of the folder; the path of a mask that is not there leads nowhere."
     masks = tuple(f.masks.get(v, Path(f.root, 'masks', f'{v}.png')) for v in names)
@@ -170,8 +237,10 @@ def folder_data(
 )->Data: # `labeled`: every training picture with a mask; `unlabeled`: every training picture
     "A folder as a data set. Raises `BadInput` for one that cannot work."
     f = Folder(root)
-    train, kinds = [v for v in f.images if v not in f.val], f.classes
+    images, validate, kinds = f.images, set(f.val), f.classes
+    train = [v for v in images if v not in validate]
     labeled = tuple(i for i, v in enumerate(train) if v in f.masks)
-    said = 'val.txt' if Path(root, 'val.txt').is_file() else 'every fifth with a mask, drawn with seed 0; val.txt would list them'
+    listed = Path(root, 'val.txt').is_file()
+    said = 'val.txt' if listed else 'chosen by their names; the first training writes them into val.txt'
     note = f"{root}: {len(f.images)} pictures, {len(f.masks)} with masks; {len(f.val)} validate ({said}). {kinds.reason}."
     return Data('folder', as_pictures(f, kinds, train, side), as_pictures(f, kinds, f.val, side), kinds.names, labeled, tuple(range(len(train))), note, kinds.shown)
