@@ -17,6 +17,7 @@ import torch
 from maskmatch.config import on_machine
 from maskmatch.datasets import CAMVID, camvid
 from maskmatch.folder import Folder
+from maskmatch.notation import rng
 from maskmatch.run import Run, write
 from maskmatch.scores import config_of, measure, network_of
 from keep import machine
@@ -42,13 +43,15 @@ def build(folder, root, masks, seed):
     for i in torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:masks].tolist():
         shutil.copy(Path(root, 'trainannot', f'{frames[i].stem}.png'), folder/'masks'/f'{frames[i].stem}.png')
     (folder/'classes.txt').write_text('\n'.join([*CAMVID, 'void']))
+    have = sorted(f.stem for f in (folder/'masks').iterdir())                     # who validated when the stored runs were made
+    drawn = torch.randperm(len(have), generator=rng(0, 'validation')).tolist()
+    (folder/'val.txt').write_text('\n'.join(have[i] for i in drawn[:max(1, len(have)//5)]))
 
 
 def grow(folder, row, seed, root, work):
-    "The first folder and run of `default`, with 20 masks more; those that validated still do."
+    "The first folder and run of `default`, with 20 masks more; its val.txt comes along."
     first = Folder(work/'few-0')
     shutil.copytree(first.root, folder)
-    (folder/'val.txt').write_text('\n'.join(first.val))
     if row.endswith('suggested'):
         subprocess.run([sys.executable, '-c', 'from maskmatch.suggest import maskmatch_suggest; maskmatch_suggest()', str(work/'default-0'), '--n', '20'], check=True, stdout=subprocess.DEVNULL)
         chosen = [Path(v).stem for v in (work/'default-0'/'suggest'/'suggest.txt').read_text().splitlines()]

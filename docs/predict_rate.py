@@ -15,8 +15,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 from maskmatch.datasets import DATA
+from maskmatch.record import write_record
 from maskmatch.run import Run
 from maskmatch.scores import trained
+from maskmatch.splits import partition
 
 CODE = 'from maskmatch.predict import maskmatch_predict; maskmatch_predict()'
 
@@ -38,6 +40,7 @@ def main():
     run = Run(folder/'run')
     run.dir.mkdir(), (folder/'in').mkdir()
     (run.dir/'config.json').write_text(json.dumps(dict(data='shapes', model='small', size=48)))
+    write_record(run, partition(DATA['shapes'].load(), '40'))
     run.save('last.pt', dict(teacher=trained().state_dict()))
     for i in range(a.pictures): val.image(i % len(val)).resize((a.side, a.side), Image.BILINEAR).save(folder/'in'/f'{i:05d}.png')
     timed(run.dir, folder/'in'/'00000.png', '--out', folder/'warm')                                  # the disk's cache

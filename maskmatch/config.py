@@ -6,7 +6,7 @@
 __all__ = ['PAPER', 'DEFAULTS', 'TABLES', 'NETWORKS', 'GIB', 'PRESETS', 'CHOICES', 'TRAIN', 'DataOptions', 'MethodOptions',
            'TrainOptions', 'folder_of', 'held', 'Config', 'Preset', 'card', 'presets', 'preset_named', 'chosen',
            'defaults', 'resolve', 'check_compared', 'check_ranges', 'numbers', 'class_count', 'expected', 'settle',
-           'term_options', 'on_machine']
+           'term_options', 'own_options', 'on_machine']
 
 # %% ../nbs/13b_config.ipynb #547444e7
 import math
@@ -17,6 +17,7 @@ import torch
 from .choices import device_of, suited_here
 from .data import choose, meant
 from .datasets import DATA
+from .learner import best_amp, format_name
 from .methods import parts_of
 from .metrics import MODES
 from .model import MODELS
@@ -72,7 +73,7 @@ class TrainOptions(MethodOptions):
     blur: float = None        # largest blur of the strong view, in pixels
     model: str = None         # network: small, deeplabv3plus_resnet50s or 101s (deep stem), deeplabv3plus_resnet50 or 101, deeplabv3plus_lite0
     output_stride: int = None # pixels that one deep feature stands for: 8 (paper) or 16 (a third of the cost)
-    weights: str = None       # weights that the backbone starts from: imagenet (fetched once), none, or a file
+    weights: str = None       # weights to start from: imagenet (the backbone; fetched once), none, a file, or a run folder, whose teacher knows the classes that both have
     size: int = None          # side of the crop in pixels
     batch: int = None         # labelled pictures a step, and as many unlabelled ones
     steps: int = None         # training steps; with both, --epochs is ignored
@@ -104,7 +105,7 @@ class Config(TrainOptions):
     evals: int = 5            # evaluations during training, the last one at the end
     seed: int = 0             # seed of weights, order, crops and masks
     device: str = 'auto'      # auto, cpu, cuda or mps
-    amp: str = 'auto'         # autocast: auto, bf16, fp16 or off
+    amp: str = 'auto'         # autocast: auto, bf16, fp16 or off; config.json holds what auto came to, and a run keeps it on another machine
     workers: int = None       # loader processes; 0: the training process loads. Default: 0 on a CPU, up to 8 on a GPU
     every: int = 50           # steps between two rows of the log
     watch: bool = False       # open masks of unlabelled pictures, only to log how often pseudo-labels are right (always for shapes)
@@ -284,8 +285,17 @@ def term_options(c:Config)->dict: # keyword -> value, as `terms_of` takes them
     own = {k: getattr(c, k) for k in ('lcr', 'ms', 'tau', 'p', 'gamma', 'lambda1', 'lambda2', 'sampler', 'where', 'norm', 'loss')}
     return own | dict(scales=numbers(c.scales, 'scales'), method=c.method)
 
+def own_options(c:Config, options:dict)->dict: # resolved; what config.json holds -> option -> value
+    "Of a run's options those that are not what its data, preset and machine have by themselves."
+    same = dict(data=c.data, root=c.root, device=c.device, seed=c.seed)
+    plain = asdict(resolve(Config.named(c.preset, **same)))
+    usual = on_machine(resolve(Config.named(c.preset, **same, model=c.model, size=c.size))) # others depend on these
+    usual = asdict(settle(usual, 1)) | dict(alpha=alpha_for(c.steps), model=plain['model'], size=plain['size'])
+    return {k: v for k, v in options.items() if v is not None and k not in ('root', 'splits') and usual[k] != v}
+
 def on_machine(c:Config)->Config:
-    "The device that `auto` stands for. Raises `BadInput` for a GPU that is not there."
+    "What `auto` stands for: device, number format, loader processes. Raises `BadInput` for a GPU that is not there."
     c.device = device_of(c.device)
+    c.amp = format_name(best_amp(c.device, c.amp))
     if c.workers is None: c.workers = min(8, os.cpu_count() or 1) if c.device == 'cuda' else 0
     return c

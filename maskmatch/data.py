@@ -190,6 +190,7 @@ class Data:
     unlabeled:tuple = () # indices into `train`
     note:str = '' # what was found, in one line
     colors:tuple = None # (r, g, b) of each class, if the data set says so
+    settled:bool = True # whether who validates is written down; False: a rule chose among the masks that are there now
 
 # %% ../nbs/11_data.ipynb #e8598941
 def nearest(name, options)->str: # of the options' names, the one most like what the user wrote

@@ -243,4 +243,4 @@ def folder_data(
     listed = Path(root, 'val.txt').is_file()
     said = 'val.txt' if listed else 'chosen by their names; the first training writes them into val.txt'
     note = f"{root}: {len(f.images)} pictures, {len(f.masks)} with masks; {len(f.val)} validate ({said}). {kinds.reason}."
-    return Data('folder', as_pictures(f, kinds, train, side), as_pictures(f, kinds, f.val, side), kinds.names, labeled, tuple(range(len(train))), note, kinds.shown)
+    return Data('folder', as_pictures(f, kinds, train, side), as_pictures(f, kinds, f.val, side), kinds.names, labeled, tuple(range(len(train))), note, kinds.shown, listed)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'Norm', 'conv', 'Block', 'Small', 'ASPP', 'DeepLabV3Plus', 'ResNet', 'deepen', 'Lite0', 'rates_at',
-           'make_small', 'make_resnet', 'make_lite0', 'make_model', 'param_groups']
+           'make_small', 'make_resnet', 'make_lite0', 'make_model', 'param_groups', 'grown']
 
 # %% ../nbs/10_model.ipynb #7b0ef511
 from functools import partial
@@ -199,3 +199,23 @@ def param_groups(
     old = {id(p): p for m in net.modules() if hasattr(m, 'backbone') for p in m.backbone.parameters()}
     if not old: return [dict(params=list(net.parameters()), scale=1.)]
     return [dict(params=list(old.values()), scale=1.), dict(params=[p for p in net.parameters() if id(p) not in old], scale=head)]
+
+# %% ../nbs/10_model.ipynb #ba567ec2
+def grown(
+    old:dict, old_names, # a network's weights, and the names of its classes
+    new:dict, names, # the weights of a network like it for other classes, and their names
+)->dict: # weights like `new`
+    "The old weights; of the classifier, the rows of classes that both have. Raises `BadInput` if nothing else fits."
+    rows = [(names.index(v), k) for k, v in enumerate(old_names) if v in names]
+    if not rows: raise BadInput(f"no class of {', '.join(old_names)} is among {', '.join(names)}; start without these weights.")
+    at, of = map(list, zip(*rows))
+    out = {}
+    for k, v in new.items():
+        w = old.get(k)
+        last = k.startswith('classifier.') and list(names) != list(old_names)
+        skip = 1 if last else 0
+        if w is None or w.shape[skip:] != v.shape[skip:]: raise BadInput(f"the weights have no {k} of shape {tuple(v.shape)}; choose the --model that they are of.")
+        out[k] = v.clone()
+        if last: out[k][at] = w[of].to(v)
+        else: out[k].copy_(w)
+    return out

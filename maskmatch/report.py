@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from .check import document
 from .choices import typed
-from .config import Config, on_machine, resolve
+from .config import Config, own_options
 from .data import Data, choose
 from .flops import estimate, shown
 from .learner import best_amp
@@ -24,7 +24,7 @@ from .metrics import center, confusion, iou, miou, predictions
 from .notation import BadInput
 from .parts import SCRIPT, STYLE, Shot, class_table, confusion_table, curves, flat, layers, pictures
 from .run import Run, command, to_write, write
-from .scores import config_of, during, find_data, how, network_of
+from .scores import config_here, during, find_data, how, network_of
 from .segment import classes_of
 
 # %% ../nbs/25b_report.ipynb #320ac0b1
@@ -88,8 +88,7 @@ def options(run:Run)->dict: # option -> value, of what is set
 
 def settings(run:Run, c:Config)->str:
     "Options: those that are not the data's own, those that were chosen, and all."
-    why, own = told(run, 'choices.json'), asdict(on_machine(resolve(Config(data=c.data, root=c.root, device=c.device))))
-    other = {k: v for k, v in options(run).items() if own[k[2:].replace('-', '_')] != v and k not in ('--root', '--out')}
+    why, other = told(run, 'choices.json'), {f"--{k.replace('_', '-')}": v for k, v in own_options(c, run.config()).items()}
     chosen = f"<h3>Chosen for the folder</h3>{lines({typed(k, v['value']): v['reason'] for k, v in why.items()})}" if why else ''
     return f'<h2>Settings</h2>{lines(other) if other else "<p>As the data has them.</p>"}{chosen}<details><summary>All options</summary>{lines(options(run))}</details>'
 
@@ -166,8 +165,8 @@ def opened(folder:str, a)->tuple: # run, configuration, data
     if a.pictures < 0: raise BadInput(f'--pictures {a.pictures}: cannot be below 0.')
     run = Run(folder)
     given = {k: getattr(a, k) for k in ('root', 'splits', 'val') if getattr(a, k) is not None}
-    c = on_machine(resolve(config_of(run, device=a.device, out=folder, **given)))
-    return run, c, find_data(c)
+    c = config_here(run, a.device, **given)
+    return run, c, find_data(c, run, training=False)
 
 def run_report(a:ReportConfig):
     "What `maskmatch_report` does."

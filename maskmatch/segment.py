@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from .data import shrunk
-from .datasets import DATA
 from .metrics import AT_ONCE, cover, predict, starts
 from .model import make_model
 from .notation import BadInput
+from .record import read_record
 from .run import Run
 from .scores import config_of
 from .viz import palette
@@ -31,15 +31,9 @@ def painted(colours, n:int)->np.ndarray: # (n,3) uint8
     return np.array([c or d for c, d in zip([None]*n if colours is None else colours, palette(n).tolist(), strict=True)], np.uint8)
 
 def classes_of(run:Run)->tuple: # names; colours (C,3) uint8
-    "The classes of a run: from its classes.json, else those of its data set. Raises `BadInput`."
-    file, data = run.dir/'classes.json', run.config().get('data')
-    if not file.exists():
-        if data not in DATA: raise BadInput(f"{file}: is not there, and the classes of --data {data} are known from nowhere else; put back the file that maskmatch_train wrote.")
-        return DATA[data].classes, painted(None, len(DATA[data].classes))
-    try:
-        told = json.loads(file.read_text(encoding='utf-8'))
-        return tuple(map(str, told['names'])), painted(told.get('colors'), len(told['names']))
-    except (ValueError, KeyError, TypeError, AttributeError): raise BadInput(f"{file}: does not list names and colours of classes; put back the file that maskmatch_train wrote.") from None
+    "The classes of a run, from its data.json. Raises `BadInput`."
+    known = read_record(run)
+    return tuple(known['classes']), painted(known['colors'], len(known['classes']))
 
 # %% ../nbs/24_segment.ipynb #dca82c2a
 @dataclass

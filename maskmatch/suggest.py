@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONGEST', 'THUMB', 'Opinion', 'entropy', 'together', 'joined', 'opinion', 'rarity', 'ranks', 'scores', 'diverse',
            'opened', 'opinions', 'labeled_share', 'Suggestion', 'rarest', 'suggest', 'SuggestConfig', 'source',
-           'as_csv', 'than', 'reasons', 'thumbs', 'sheet', 'run_suggest', 'maskmatch_suggest']
+           'as_csv', 'than', 'reasons', 'thumbs', 'sheet', 'still_without', 'run_suggest', 'maskmatch_suggest']
 
 # %% ../nbs/27_suggest.ipynb #1bc7bebe
 import csv
@@ -21,15 +21,16 @@ from PIL import Image
 from scipy.stats import rankdata
 from torch import Tensor, nn
 from .check import document
-from .config import numbers, on_machine, resolve
+from .config import Config, numbers
 from .data import Data, Pictures, choose, shrunk
 from .learner import best_amp
 from .metrics import ahead, evaluating
 from .multiscale import at_scale
 from .notation import BadInput, IGNORE, normalize
 from .parts import SCRIPT, STYLE, pictures, small
+from .record import new_masks, read_record
 from .run import Run, command, to_write, write
-from .scores import config_of, find_data, network_of
+from .scores import config_here, find_data, network_of
 from .segment import classes_of
 
 # %% ../nbs/27_suggest.ipynb #f57b0718
@@ -215,16 +216,25 @@ def sheet(found:list, data:Data, net, colours, scales, device='cpu', amp=None)->
     return document('What to label next', head + pictures(shots, ('image', 'doubt', 'prediction'), data.classes, colours) + SCRIPT, STYLE)
 
 # %% ../nbs/27_suggest.ipynb #a92469c4
+def still_without(run:Run, c:Config)->Data:
+    "The data of a run; of a folder of one's own with pictures that have come since, and without those that got a mask."
+    then, now, known = find_data(c, run), find_data(c), read_record(run)
+    if c.data != 'folder': return then
+    away = new_masks(known, now) | set(known['validation'])
+    train = now.train.subset([i for i, v in enumerate(now.train.ids) if v not in away])
+    labeled = tuple(i for i, v in enumerate(train.ids) if v in known['labeled'])
+    return replace(now, train=train, labeled=labeled, unlabeled=tuple(range(len(train))))
+
 def run_suggest(a:SuggestConfig):
     "What `maskmatch_suggest` does."
     choose(a.checkpoint, dict.fromkeys(('last.pt', 'best.pt')), '--checkpoint')
     if a.n < 1: raise BadInput(f'--n {a.n}: must be at least 1.')
     if a.delta < 0: raise BadInput(f'--delta {a.delta}: cannot be below 0.')
     run = Run(a.run)
-    c = on_machine(resolve(config_of(run, device=a.device, out=a.run, **{k: getattr(a, k) for k in ('root', 'splits') if getattr(a, k) is not None})))
+    c = config_here(run, a.device, **{k: getattr(a, k) for k in ('root', 'splits') if getattr(a, k) is not None})
     scales = numbers(a.scales or c.scales, 'scales')
     if not all(0 < v < math.inf for v in scales): raise BadInput(f'--scales {a.scales}: give positive numbers.')
-    data, out = find_data(c), Path(a.out) if a.out else run.dir/'suggest'
+    data, out = still_without(run, c), Path(a.out) if a.out else run.dir/'suggest'
     net, amp = network_of(run, c, data, a.checkpoint), best_amp(c.device, c.amp)
     try: out.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise BadInput(f"--out {out}: cannot be made ({e.strerror}); choose another folder.") from None

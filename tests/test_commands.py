@@ -46,7 +46,7 @@ def test_output_that_nobody_reads_to_the_end():
 
 def test_run_folder(run):
     out, printed = run
-    assert {p.name for p in out.iterdir()} == {'config.json', 'classes.json', 'environment.json', 'log.csv', 'speed.csv', 'metrics.json', 'last.pt', 'previous.pt', 'best.pt', '.lock', 'curves.png', 'predictions.png'}
+    assert {p.name for p in out.iterdir()} == {'config.json', 'data.json', 'environment.json', 'log.csv', 'speed.csv', 'metrics.json', 'last.pt', 'previous.pt', 'best.pt', '.lock', 'curves.png', 'predictions.png'}
     assert 'step 2' in printed and '\x1b' not in printed and '\r' not in printed                # plain lines where there is no terminal
     rows = list(csv.DictReader(open(out/'log.csv')))
     assert [r['step'] for r in rows] == ['2', '4', '6']

@@ -10,7 +10,9 @@ from commands import ROOT, command, process
 from maskmatch.datasets import DATA
 from maskmatch.metrics import predict
 from maskmatch.model import make_model
+from maskmatch.record import write_record
 from maskmatch.run import Run
+from maskmatch.splits import partition
 
 onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript'), pytest.importorskip('safetensors')
@@ -33,6 +35,7 @@ def made(tmp_path_factory):
     pytest.importorskip('timm')
     net = make_model('deeplabv3plus_lite0', 6)
     (run.dir/'config.json').write_text(json.dumps(dict(data='shapes', model='deeplabv3plus_lite0', size=48)))
+    write_record(run, partition(DATA['shapes'].load(), '40'))
     run.save('last.pt', dict(teacher=net.state_dict(), student=net.state_dict()))
     p = process('maskmatch_export', run.dir)
     assert p.returncode == 0 and p.stderr == '', p.stdout + p.stderr

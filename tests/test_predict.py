@@ -13,8 +13,10 @@ from PIL import Image
 from commands import ENV, WITH_TWO_LAYERS, command, process, program, refused, two_layers
 from maskmatch.datasets import DATA
 from maskmatch.metrics import predict, slide
+from maskmatch.record import write_record
 from maskmatch.run import Run
 from maskmatch.scores import trained
+from maskmatch.splits import partition
 
 
 def call(*args): return command('maskmatch_predict', *args, '--device', 'cpu')
@@ -29,6 +31,7 @@ def a_run(folder, model='small', net=trained):
     run = Run(folder)
     run.dir.mkdir()
     (run.dir/'config.json').write_text(json.dumps(dict(data='shapes', model=model, size=48)))
+    write_record(run, partition(DATA['shapes'].load(), '40'))
     run.save('last.pt', dict(teacher=net().state_dict(), student=net(who='student').state_dict()))
     return run.dir
 
