@@ -107,6 +107,7 @@ class Config(TrainOptions):
     device: str = 'auto'      # auto, cpu, cuda or mps
     amp: str = 'auto'         # autocast: auto, bf16, fp16 or off; config.json holds what auto came to, and a run keeps it on another machine
     workers: int = None       # loader processes; 0: the training process loads. Default: 0 on a CPU, up to 8 on a GPU
+    threads: int = None       # threads of PyTorch. Default: on a CPU as many as a short race finds fast, at the start and when steps become slow; threads.csv tells. With a number, a run can be repeated bit for bit
     every: int = 50           # steps between two rows of the log
     watch: bool = False       # open masks of unlabelled pictures, only to log how often pseudo-labels are right (always for shapes)
     compare: str = None       # run folder of another model, shown beside this one in predictions.png
@@ -235,6 +236,7 @@ def check_ranges(c:Config):
     for k in ('size', 'batch', 'every', 'evals', 'p', 'window', 'stride', 'accumulate'): need(getattr(c, k) >= 1, k, 'must be at least 1')
     for k in ('tau', 'gamma', 'cutmix_p'): need(0 <= getattr(c, k) <= 1, k, 'must lie between 0 and 1')
     for k in ('lambda1', 'lambda2', 'workers', 'blur', 'weight_decay', 'save'): need(getattr(c, k) is None or getattr(c, k) >= 0, k, 'must not be negative')
+    need(c.threads is None or 1 <= c.threads <= 1024, 'threads', 'must lie between 1 and 1024')
     need(c.max_memory is None or c.max_memory > 0, 'max_memory', 'must be above 0'), need(c.side is None or c.side >= 1, 'side', 'must be at least 1')
     need(c.accumulate <= c.batch, 'accumulate', f'there are only {c.batch} pictures in a batch')
     for k in ('lr', 'head_lr'): need(getattr(c, k) > 0, k, 'must be above 0')

@@ -18,8 +18,8 @@ from commands import ENV, ROOT, WITH_TWO_LAYERS, command, program
 TINY = ['--steps', '12', '--every', '1', '--save', '0', '--batch', '2', '--size', '32', '--evals', '2', '--tau', '0.2', '--device', 'cpu', '--amp', 'off']
 
 
-def start(*args, before=None, code="import maskmatch.train as t; t.maskmatch_train()"):
-    return subprocess.Popen([sys.executable, '-c', code, *map(str, args)], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before)
+def start(*args, before=None, code="import maskmatch.train as t; t.maskmatch_train()", env=ENV):
+    return subprocess.Popen([sys.executable, '-c', code, *map(str, args)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before)
 
 
 def ended(p): # -> exit code, output, error stream
@@ -122,6 +122,42 @@ def test_asked_to_stop(sent, code, whole, frames, tmp_path):
     code, out, _ = train('--out', tmp_path/'r')
     assert code == 0 and 'continues at step' in out
     assert_same_runs(whole, tmp_path/'r')
+
+
+# -- another number of threads ------------------------------------------------------------------------------------------------
+
+UNSETTLED = {k: v for k, v in ENV.items() if k != 'OMP_NUM_THREADS'} | dict(OMP_WAIT_POLICY='PASSIVE')
+FREE = "import maskmatch.threads as s, maskmatch.train as t\ns.settled = lambda: ''\n"
+AFTER = "s.quickest = lambda took: 1\n"
+CHANGES = """
+turn = iter([s.torch.get_num_threads(), *[1]*9])                                     # what the races decide
+s.ladder, s.quickest = lambda n: [n, 1], lambda took: next(turn)
+def slow(self, seconds):
+    self.steps = getattr(self, 'steps', 0) + 1
+    return self.steps == 40
+s.Pace.slow = slow
+s.Threads.rest = property(lambda self: 0., lambda self, v: None)                  # a race may follow at once
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason='one core has one thread')
+def test_change_of_threads_comes_again_at_its_step(frames, tmp_path):
+    "Killed after the change and taken up from before it: the same bits as a run with that change that was left alone."
+    args = [*TINY, *frames, '--method', 'suponly', '--steps', '100', '--evals', '4', '--save', '10', '--out']
+    def run(name, code): return start(*args, tmp_path/name, code=FREE + code + 't.maskmatch_train()', env=UNSETTLED)
+    def threads(name): return [(r['step'], r['threads']) for r in csv.DictReader(open(tmp_path/name/'threads.csv'))]
+    code, said, _ = ended(run('whole', CHANGES))
+    assert code == 0 and threads('whole')[1:] == [('40', '1')] and 'from step 40 on, by a race (' in said
+    p = run('broken', CHANGES)
+    line(p, 'step 45 ')
+    p.kill(), p.communicate()
+    assert torch.load(tmp_path/'broken'/'last.pt', weights_only=True)['t'] == 25
+    code, said, _ = ended(run('broken', AFTER))
+    assert code == 0 and 'continues at step 25' in said and 'race' not in said and threads('broken') == threads('whole')
+    assert_same_runs(tmp_path/'whole', tmp_path/'broken')
+    assert ended(start(*args, tmp_path/'many', '--threads', threads('whole')[0][1], env=UNSETTLED))[0] == 0
+    logs = [(tmp_path/k/'log.csv').read_text().splitlines() for k in ('whole', 'many')]
+    assert logs[0][:41] == logs[1][:41] and not same(*(torch.load(tmp_path/k/'last.pt', weights_only=True) for k in ('whole', 'many')))
 
 
 # -- trouble with files -------------------------------------------------------------------------------------------------------
