@@ -35,7 +35,7 @@ def machine(
 )->dict: # words -> text
     "Processor, GPU and versions."
     info = Path('/proc/cpuinfo')
-    cpu = next((v.split(':')[1].strip() for v in info.read_text().splitlines() if v.startswith('model name')), '') if info.exists() else platform.processor()
+    cpu = next((v.split(':')[1].strip() for v in info.read_text(encoding='utf-8').splitlines() if v.startswith('model name')), '') if info.exists() else platform.processor()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'
     return dict(device=device_of(device), processor=f'{cpu or platform.machine()}, {os.cpu_count()} cores', threads=str(torch.get_num_threads()), GPU=gpu, system=platform.system(),
                 Python=platform.python_version(), torch=torch.__version__, maskmatch=__version__, date=str(datetime.date.today()))

@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from .choices import device_of, suited_here
 from .data import choose, meant
-from .datasets import DATA
+from .datasets import DATA, called, check_split, source
 from .methods import parts_of
 from .metrics import MODES
 from .model import MODELS
 from .notation import BadInput
 from .run import Run
-from .splits import PUBLISHED, count_labeled, read_ids
+from .splits import PUBLISHED, count_labeled, is_list, read_ids
 from .teacher import alpha_for
 from .weights import PRETRAINED
 
@@ -32,7 +32,7 @@ class DataOptions:
     preset: str = None        # a cell of the paper's tables, such as voc_classic_92_r101; `list` prints them. Options given beside it win
     data: str = 'shapes'      # data set: shapes (built in, nothing to download), camvid, voc, cityscapes, or a folder of your own with images/ and masks/
     root: str = None          # folder of the data set
-    val: str = 'val'          # split that is evaluated: val, or test (camvid only) for a figure that is reported
+    val: str = 'val'          # split that is evaluated: val, or test (camvid, and voc where test.txt has masks) for a figure that is reported
     labeled: str = None       # labelled pictures: a number, a fraction such as 1/8, all, or a file that lists them
     split: str = None         # labelled pictures of a published partition, such as voc/classic/92; `maskmatch_data splits` lists them
     splits: str = None        # folder with the published lists; without it they are fetched once and kept
@@ -41,7 +41,7 @@ class DataOptions:
     side: int = None          # pictures with a longer side are reduced to this many pixels
 
     def __post_init__(self): # a folder in the place of a name
-        if self.data not in DATA and Path(self.data).is_dir(): self.data, self.root = 'folder', self.data
+        self.data, self.root = source(self.data, self.root)
 
 # %% ../nbs/13b_config.ipynb #36884b92
 @dataclass
@@ -84,8 +84,7 @@ class TrainOptions(MethodOptions):
 # %% ../nbs/13b_config.ipynb #be7b6aff
 def folder_of(c)->str:
     "Where a configuration runs."
-    name = Path(c.root).resolve().name if c.data == 'folder' else c.data
-    return c.out or f"runs/{c.preset or f'{name}-{c.method}'}-{c.seed}"
+    return c.out or f"runs/{c.preset or f'{called(c.data, c.root)}-{c.method}'}-{c.seed}"
 
 def held(run:Run)->dict: # option -> value
     "The options of a run, or `BadInput` if another version made it."
@@ -197,6 +196,7 @@ def resolve(c:Config)->Config:
     "Fill in what depends on the data and the network, and check every value. Raises `BadInput`."
     if os.sep in c.data: raise BadInput(f"--data {c.data}: no such folder; it holds images/ and masks/.")
     choose(c.data, DATA, '--data'), parts_of(c.method), c.split and choose(c.split, PUBLISHED, '--split')
+    check_split(c.data, c.val)
     if c.split and c.labeled: raise BadInput(f"--labeled {c.labeled}: --split {c.split} says already which pictures are labelled; leave one of them out.")
     if c.split and c.split.count('/') < 2: raise BadInput(f"--split {c.split}: is a whole set, not a choice of labelled pictures; take one with a number, such as voc/classic/92.")
     if c.split and c.split.split('/')[0] != c.data: raise BadInput(f"--split {c.split}: is no partition of {c.data}; set --data {c.split.split('/')[0]}.")
@@ -269,7 +269,7 @@ def expected(c:Config)->tuple: # (labelled, unlabelled)
     "How many pictures a resolved configuration uses if its data set is complete."
     data = DATA['folder'].load(c.root) if c.data == 'folder' else None
     n, most = (len(data.train), len(data.labeled)) if data else (TRAIN[c.data],)*2
-    k = PUBLISHED[c.split].count if c.split else len(read_ids(c.labeled)) if Path(c.labeled).is_file() else count_labeled(c.labeled, most)
+    k = PUBLISHED[c.split].count if c.split else len(read_ids(c.labeled)) if is_list(c.labeled) else count_labeled(c.labeled, most)
     return k, n if c.unlabeled == 'all' or k == n else n - k
 
 def settle(c:Config, unlabeled:int)->Config:

@@ -37,7 +37,7 @@ def classes_of(run:Run)->tuple: # names; colours (C,3) uint8
         if data not in DATA: raise BadInput(f"{file}: is not there, and the classes of --data {data} are known from nowhere else; put back the file that maskmatch_train wrote.")
         return DATA[data].classes, painted(None, len(DATA[data].classes))
     try:
-        told = json.loads(file.read_text(encoding='utf-8'))
+        told = json.loads(file.read_bytes())
         return tuple(map(str, told['names'])), painted(told.get('colors'), len(told['names']))
     except (ValueError, KeyError, TypeError, AttributeError): raise BadInput(f"{file}: does not list names and colours of classes; put back the file that maskmatch_train wrote.") from None
 

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from .choices import device_of, machine
 from .config import Config, expected, held, resolve, settle
 from .data import choose
+from .datasets import called, mistakable, source
 from .flops import estimate
 from .learner import best_amp
 from .methods import METHODS, terms_of
@@ -127,7 +128,7 @@ def run_name(c:Config, given:Config, labeled:str)->str: # `given`: what all runs
 
 def planned(c:TableConfig)->list: # of Planned
     "Every run that the table needs. Raises `BadInput` for an option that cannot be."
-    folder, runs = Path(c.out or f"runs/tables-{label(Path(c.data).name)}"), {}
+    folder, runs = Path(c.out or f"runs/tables-{label(called(*source(c.data, c.root)))}"), {}
     given = {k: getattr(c, k) for k in ('data', 'root', 'steps', 'device') if getattr(c, k) is not None} | also(c.also)
     make = lambda **options: resolve(Config.named(**given | {k: v for k, v in options.items() if v is not None}, out=str(folder)))
     for asked in c.labeled.split(',') if c.labeled else [None]:
@@ -145,7 +146,7 @@ def same_format(r:Planned, old:str)->bool: # `old`: --amp in the folder of the r
     "`auto` is the format that it stands for: here, or where the run was trained, which is not known of a run without a record."
     if r.config.amp == old: return True
     at, here = r.dir/'environment.json', machine()
-    at = json.loads(at.read_text(encoding='utf-8')) if at.exists() else here
+    at = json.loads(at.read_bytes()) if at.exists() else here
     if r.config.amp == 'auto' and any(at.get(k) != here[k] for k in ('processor', 'GPU')): return True
     device = device_of(r.config.device)
     return best_amp(device, old) == best_amp(device, r.config.amp)
@@ -163,7 +164,7 @@ def finished(r:Planned)->bool:
     for k in ('steps', *sorted(young)):
         if there[k] != new[k]: raise BadInput(f"{r.dir}: holds a run with --{k.replace('_', '-')} {there[k]}, not {new[k]}; choose another --out.")
     done = r.dir/'metrics.json'
-    return done.exists() and json.loads(done.read_text(encoding='utf-8'))['steps'] == new['steps']
+    return done.exists() and json.loads(done.read_bytes())['steps'] == new['steps']
 
 def argv(r:Planned)->list: # of str
     "The run as `maskmatch_train` is told of it."
@@ -188,10 +189,10 @@ def train_one(r:Planned, place:dict)->str: # what went wrong, or nothing
     "One run to its end; what it prints goes to a file beside its folder."
     r.dir.parent.mkdir(parents=True, exist_ok=True)
     printed = r.dir.parent/f'{r.dir.name}.txt'
-    with open(printed, 'a') as log:
-        done = subprocess.run([sys.executable, '-m', 'maskmatch.train', *argv(r)], stdout=log, stderr=subprocess.STDOUT, env=os.environ | place)
+    with open(printed, 'a', encoding='utf-8') as log:
+        done = subprocess.run([sys.executable, '-m', 'maskmatch.train', *argv(r)], stdout=log, stderr=subprocess.STDOUT, env=os.environ | dict(PYTHONIOENCODING='utf-8') | place)
     if not done.returncode: return ''
-    said = printed.read_text(errors='replace').strip().splitlines()
+    said = printed.read_text(encoding='utf-8', errors='replace').strip().splitlines()
     return f"{r.dir}: {said[-1] if said else f'exit code {done.returncode}'}"
 
 def train_all(runs:list, places:list)->list: # of what went wrong
@@ -201,20 +202,20 @@ def train_all(runs:list, places:list)->list: # of what went wrong
         place = free.pop()
         try: wrong = train_one(r, place)
         finally: free.append(place)
-        print(wrong or f"{r.dir}: teacher {json.loads((r.dir/'metrics.json').read_text(encoding='utf-8'))['teacher']['miou']} mIoU", flush=True)
+        print(wrong or f"{r.dir}: teacher {json.loads((r.dir/'metrics.json').read_bytes())['teacher']['miou']} mIoU", flush=True)
         return wrong
     with ThreadPoolExecutor(len(places)) as pool: return list(filter(None, pool.map(one, runs)))
 
 # %% ../nbs/41_table.ipynb #7aef9cb1
 def line(r:Planned)->dict: # column -> value
     "What table.csv has of a finished run; the cost is computed, see notebook 15."
-    m, e = json.loads((r.dir/'metrics.json').read_text(encoding='utf-8')), estimate(replace(r.config))
+    m, e = json.loads((r.dir/'metrics.json').read_bytes()), estimate(replace(r.config))
     return dict(row=r.row.name, column=r.labeled, seed=r.seed, labeled=m['labeled'], steps=m['steps'], last=m['teacher']['miou'], best=m['best']['miou'], best_step=m['best']['step'],
                 student=m['student']['miou'], kept=m['pseudo']['kept'], accuracy=m['pseudo']['accuracy'], gflop_per_pair=round(1000*e['tflop_per_pair'], 3), gib=round(e['gib'], 4))
 
 def clock(r:Planned)->dict: # column -> value
     "What time.csv has of a finished run."
-    m, at = (json.loads((r.dir/f'{k}.json').read_text(encoding='utf-8')) for k in ('metrics', 'environment'))
+    m, at = (json.loads((r.dir/f'{k}.json').read_bytes()) for k in ('metrics', 'environment'))
     return dict(row=r.row.name, column=r.labeled, seed=r.seed) | {k: m.get(k) for k in ('seconds', 'pairs_per_s', 'peak_gib')} | {k: at[k] for k in ('device', 'processor', 'GPU', 'torch', 'date')}
 
 def as_csv(lines:list)->bytes:
@@ -284,6 +285,7 @@ def table(c:TableConfig):
     "What `maskmatch_table` does."
     runs = planned(c)
     todo = list({r.dir: r for r in runs if not finished(r)}.values())
+    if said := mistakable(*source(c.data, c.root)): print(said, flush=True)
     if c.plan: return show_plan(runs, todo)
     if c.collect: return collect(c, runs)
     for r in {r.labeled: r for r in todo}.values(): find_data(r.config)           # what is not there is said now, not by every run

@@ -22,6 +22,7 @@ from fastprogress.fastprogress import progress_bar
 from .choices import in_words, machine, typed
 from .config import PRESETS, TRAIN, Config, chosen, numbers, on_machine, resolve, settle, term_options
 from .data import Data, remember
+from .datasets import mistakable
 from .flops import estimate, fitted, shown
 from .learner import Diverged, Learner, best_amp, slow_format
 from .metrics import evaluate, miou, predict
@@ -202,6 +203,7 @@ def start(c:Config):
     "What `maskmatch_train` does."
     if c.preset == 'list': return list_presets()
     if c.method == 'list': return list_methods()
+    if (said := mistakable(c.data, c.root)) and os.environ.get('RANK', '0') == '0': print(said, flush=True) # torchrun's name for it
     if c.dry_run: return dry_run(fitted(resolve(c)))
     train(c)
 
