@@ -17,7 +17,7 @@ import torch
 from .choices import device_of, suited_here
 from .data import choose, meant
 from .datasets import DATA, called, check_split, source
-from .methods import parts_of
+from .methods import check_used, every_option, parts_of
 from .metrics import MODES
 from .model import MODELS
 from .notation import BadInput
@@ -39,6 +39,7 @@ class DataOptions:
     unlabeled: str = None     # unlabelled pictures: rest, those that are not labelled, or all, every training picture without its mask
     split_seed: int = 0       # seed that draws the labelled pictures where --labeled is a number or a fraction
     side: int = None          # pictures with a longer side are reduced to this many pixels
+    given = ()                # names of the options that somebody typed; no option itself
 
     def __post_init__(self): # a folder in the place of a name
         self.data, self.root = source(self.data, self.root)
@@ -122,8 +123,9 @@ class Config(TrainOptions):
         if preset == 'list': return cls(preset=preset)
         c = cls.named(preset, **given)
         run = Run(folder_of(c))
-        if not (run.dir/'config.json').exists(): return c
-        return cls(**asdict(cls.named(preset)) | held(run) | given | (dict(preset=preset) if preset else {}))
+        if (run.dir/'config.json').exists(): c = cls(**asdict(cls.named(preset)) | held(run) | given | (dict(preset=preset) if preset else {}))
+        c.given = tuple(given)
+        return c
 
     @classmethod
     def named(cls, preset=None, **given): # what is given wins over the preset
@@ -215,6 +217,7 @@ def resolve(c:Config)->Config:
     if c.compare: check_compared(c)
     c.out = folder_of(c)
     check_ranges(c)
+    check_used(c)
     return c
 
 # %% ../nbs/13b_config.ipynb #b0857680
@@ -281,7 +284,7 @@ def settle(c:Config, unlabeled:int)->Config:
 # %% ../nbs/13b_config.ipynb #8f1e65a6
 def term_options(c:Config)->dict: # keyword -> value, as `terms_of` takes them
     "What of a resolved configuration concerns the terms."
-    own = {k: getattr(c, k) for k in ('lcr', 'ms', 'tau', 'p', 'gamma', 'lambda1', 'lambda2', 'sampler', 'where', 'norm', 'loss')}
+    own = {k: getattr(c, k) for k in sorted(every_option()) if hasattr(c, k)}
     return own | dict(scales=numbers(c.scales, 'scales'), method=c.method)
 
 def on_machine(c:Config)->Config:

@@ -118,7 +118,9 @@ def evaluate_run(e:EvalConfig)->dict:
     run = Run(e.run)
     given = {k: v for k, v in asdict(e).items() if k in ('root', 'splits', 'val', 'eval', 'window', 'stride') and v is not None}
     if 'window' in given: given = dict(stride=None) | given
-    c = on_machine(resolve(config_of(run, **dict(device=e.device, out=e.run) | given)))
+    c = config_of(run, **dict(device=e.device, out=e.run) | given)
+    c.given = tuple(k for k in ('eval', 'window', 'stride') if given.get(k) is not None)
+    c = on_machine(resolve(c))
     data = find_data(c)
     out = {who: measure(network_of(run, c, data, e.checkpoint, who), c, data, e.boundary) for who in ('teacher', 'student')[:1 + e.student]}
     columns = {who: v['iou'] + [v['miou']] for who, v in out.items()}

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'BOUNDS', 'Row', 'methods', 'plugged', 'sweep', 'rows_of', 'TableConfig', 'Planned', 'also', 'label',
-           'run_name', 'planned', 'same_format', 'finished', 'argv', 'visible', 'workplaces', 'train_one', 'train_all',
-           'line', 'clock', 'as_csv', 'spread', 'as_markdown', 'plot', 'asked', 'below', 'collect', 'table',
-           'show_plan', 'maskmatch_table']
+           'run_name', 'planned', 'same_format', 'finished', 'argv', 'workplaces', 'train_one', 'train_all', 'line',
+           'clock', 'as_csv', 'spread', 'as_markdown', 'plot', 'asked', 'below', 'collect', 'table', 'show_plan',
+           'maskmatch_table']
 
 # %% ../nbs/41_table.ipynb #de8c4eb2
 import csv
@@ -20,15 +20,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-import torch
 from matplotlib.figure import Figure
-from .choices import device_of, machine
+from .choices import device_of, machine, typed, visible
 from .config import Config, expected, held, resolve, settle
 from .data import choose
 from .datasets import called, mistakable, source
 from .flops import estimate
 from .learner import best_amp
-from .methods import METHODS, terms_of
+from .methods import METHODS, terms_of, unused
 from .model import make_model
 from .notation import BadInput
 from .run import MOVES, Run, command, parser, write
@@ -130,15 +129,21 @@ def planned(c:TableConfig)->list: # of Planned
     "Every run that the table needs. Raises `BadInput` for an option that cannot be."
     folder, runs = Path(c.out or f"runs/tables-{label(called(*source(c.data, c.root)))}"), {}
     given = {k: getattr(c, k) for k in ('data', 'root', 'steps', 'device') if getattr(c, k) is not None} | also(c.also)
-    make = lambda **options: resolve(Config.named(**given | {k: v for k, v in options.items() if v is not None}, out=str(folder)))
+    def make(row={}, **options):
+        config = Config.named(**given | {k: v for k, v in (options | row).items() if v is not None}, out=str(folder))
+        config.given = tuple(row)
+        return resolve(config)
     for asked in c.labeled.split(',') if c.labeled else [None]:
         expected(plain := make(labeled=asked))
         for row in rows_of(c.table):
             for seed in range(c.seeds):
-                config = make(**dict(labeled=asked) | row.options, seed=seed)
+                config = make(row.options, labeled=asked, seed=seed)
                 column = config.labeled or config.split
                 config.out = str(folder/run_name(config, plain, column))
                 runs[row.name, config.out] = Planned(row, column, seed, config)   # that of all labels is the same in every column
+    idle = [unused(r.config) for r in runs.values()]
+    for k, v in given.items(): # a row may do without what another uses
+        if all(k in why for why in idle): raise BadInput(f"{typed(k, v)}: no row of table {c.table} makes use of it; leave it out.")
     return list(runs.values())
 
 # %% ../nbs/41_table.ipynb #d04b1668
@@ -148,8 +153,7 @@ def same_format(r:Planned, old:str)->bool: # `old`: --amp in the folder of the r
     at, here = r.dir/'environment.json', machine()
     at = json.loads(at.read_bytes()) if at.exists() else here
     if r.config.amp == 'auto' and any(at.get(k) != here[k] for k in ('processor', 'GPU')): return True
-    device = device_of(r.config.device)
-    return best_amp(device, old) == best_amp(device, r.config.amp)
+    return len({best_amp(device_of(r.config.device), v) for v in (old, r.config.amp)}) == 1
 
 def finished(r:Planned)->bool:
     "Whether the run has come to its end. Raises `BadInput` if its folder holds another run."
@@ -163,8 +167,7 @@ def finished(r:Planned)->bool:
     run.check(new)                                                              # lets steps grow, with another learning rate from then on; a table does not
     for k in ('steps', *sorted(young)):
         if there[k] != new[k]: raise BadInput(f"{r.dir}: holds a run with --{k.replace('_', '-')} {there[k]}, not {new[k]}; choose another --out.")
-    done = r.dir/'metrics.json'
-    return done.exists() and json.loads(done.read_bytes())['steps'] == new['steps']
+    return (r.dir/'metrics.json').exists() and json.loads((r.dir/'metrics.json').read_bytes())['steps'] == new['steps']
 
 def argv(r:Planned)->list: # of str
     "The run as `maskmatch_train` is told of it."
@@ -173,11 +176,6 @@ def argv(r:Planned)->list: # of str
     return [f"--{'no-'*(v is False)}{dash(k)}" if isinstance(v, bool) else f'--{dash(k)}={v}' for k, v in given.items()]
 
 # %% ../nbs/41_table.ipynb #0b0c79ae
-def visible()->list: # of numbers or names, as CUDA_VISIBLE_DEVICES has them
-    "The GPUs that this process may use."
-    n, said = torch.cuda.device_count(), os.environ.get('CUDA_VISIBLE_DEVICES')
-    return [v.strip() for v in said.split(',')][:n] if said else [str(k) for k in range(n)]
-
 def workplaces(c:TableConfig)->list: # of environment variables, one dict for each run at once
     "Where runs go: a GPU each, or a share of the cores each."
     gpus, cores = visible() if c.device in ('auto', 'cuda') else [], os.cpu_count() or 1
