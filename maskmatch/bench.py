@@ -276,7 +276,7 @@ def boundary_rows(c:BenchConfig):
 def machine(c:BenchConfig)->dict:
     "Where the numbers come from."
     info = Path('/proc/cpuinfo')
-    names = [v.split(':')[1].strip() for v in info.read_text().splitlines() if v.startswith('model name')] if info.exists() else []
+    names = [v.split(':')[1].strip() for v in info.read_text(encoding='utf-8').splitlines() if v.startswith('model name')] if info.exists() else []
     return dict(cpu=names[0] if names else platform.processor() or platform.machine(), gpu=torch.cuda.get_device_name() if c.device == 'cuda' else None,
                 device=c.device, threads=c.threads or 1, clock=c.clock, torch=torch.__version__, python=platform.python_version(), repeats=c.repeats)
 

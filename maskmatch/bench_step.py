@@ -67,7 +67,7 @@ def all_alive(L:Learner, step:Step, scale=lambda loss: loss)->list: # of losses
 # %% ../nbs/16b_step.ipynb #beb1825c
 def resident(key:str)->int:
     "Bytes in memory: `VmRSS` now, `VmHWM` the most since the mark was cleared."
-    return 1024*int(re.search(f'{key}:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])
+    return 1024*int(re.search(f'{key}:\\s+(\\d+)', Path('/proc/self/status').read_text(encoding='utf-8'))[1])
 
 def peak_of(
     f, # function of no arguments
@@ -79,7 +79,7 @@ def peak_of(
         before, out = torch.cuda.memory_allocated(), f()
         torch.cuda.synchronize()
         return out, torch.cuda.max_memory_allocated() - before, torch.cuda.max_memory_allocated()
-    try: Path('/proc/self/clear_refs').write_text('5')
+    try: Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
     except OSError: return f(), None, None
     before, out = resident('VmRSS'), f()
     return out, max(0, resident('VmHWM') - before), resident('VmHWM')

@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from .choices import device_of, suited_here
 from .data import choose, meant
-from .datasets import DATA
+from .datasets import DATA, called, check_split, source
 from .learner import best_amp, format_name
-from .methods import parts_of
+from .methods import check_used, every_option, parts_of
 from .metrics import MODES
 from .model import MODELS
 from .notation import BadInput
 from .run import Run
-from .splits import PUBLISHED, count_labeled, read_ids
+from .splits import PUBLISHED, count_labeled, is_list, read_ids
 from .teacher import alpha_for
 from .weights import PRETRAINED
 
@@ -33,16 +33,17 @@ class DataOptions:
     preset: str = None        # a cell of the paper's tables, such as voc_classic_92_r101; `list` prints them. Options given beside it win
     data: str = 'shapes'      # data set: shapes (built in, nothing to download), camvid, voc, cityscapes, or a folder of your own with images/ and masks/
     root: str = None          # folder of the data set
-    val: str = 'val'          # split that is evaluated: val, or test (camvid only) for a figure that is reported
+    val: str = 'val'          # split that is evaluated: val, or test (camvid, and voc where test.txt has masks) for a figure that is reported
     labeled: str = None       # labelled pictures: a number, a fraction such as 1/8, all, or a file that lists them
     split: str = None         # labelled pictures of a published partition, such as voc/classic/92; `maskmatch_data splits` lists them
     splits: str = None        # folder with the published lists; without it they are fetched once and kept
     unlabeled: str = None     # unlabelled pictures: rest, those that are not labelled, or all, every training picture without its mask
     split_seed: int = 0       # seed that draws the labelled pictures where --labeled is a number or a fraction
     side: int = None          # pictures with a longer side are reduced to this many pixels
+    given = ()                # names of the options that somebody typed; no option itself
 
     def __post_init__(self): # a folder in the place of a name
-        if self.data not in DATA and Path(self.data).is_dir(): self.data, self.root = 'folder', self.data
+        self.data, self.root = source(self.data, self.root)
 
 # %% ../nbs/13b_config.ipynb #36884b92
 @dataclass
@@ -85,8 +86,7 @@ class TrainOptions(MethodOptions):
 # %% ../nbs/13b_config.ipynb #be7b6aff
 def folder_of(c)->str:
     "Where a configuration runs."
-    name = Path(c.root).resolve().name if c.data == 'folder' else c.data
-    return c.out or f"runs/{c.preset or f'{name}-{c.method}'}-{c.seed}"
+    return c.out or f"runs/{c.preset or f'{called(c.data, c.root)}-{c.method}'}-{c.seed}"
 
 def held(run:Run)->dict: # option -> value
     "The options of a run, or `BadInput` if another version made it."
@@ -125,8 +125,9 @@ class Config(TrainOptions):
         if preset == 'list': return cls(preset=preset)
         c = cls.named(preset, **given)
         run = Run(folder_of(c))
-        if not (run.dir/'config.json').exists(): return c
-        return cls(**asdict(cls.named(preset)) | held(run) | given | (dict(preset=preset) if preset else {}))
+        if (run.dir/'config.json').exists(): c = cls(**asdict(cls.named(preset)) | held(run) | given | (dict(preset=preset) if preset else {}))
+        c.given = tuple(given)
+        return c
 
     @classmethod
     def named(cls, preset=None, **given): # what is given wins over the preset
@@ -199,6 +200,7 @@ def resolve(c:Config)->Config:
     "Fill in what depends on the data and the network, and check every value. Raises `BadInput`."
     if os.sep in c.data: raise BadInput(f"--data {c.data}: no such folder; it holds images/ and masks/.")
     choose(c.data, DATA, '--data'), parts_of(c.method), c.split and choose(c.split, PUBLISHED, '--split')
+    check_split(c.data, c.val)
     if c.split and c.labeled: raise BadInput(f"--labeled {c.labeled}: --split {c.split} says already which pictures are labelled; leave one of them out.")
     if c.split and c.split.count('/') < 2: raise BadInput(f"--split {c.split}: is a whole set, not a choice of labelled pictures; take one with a number, such as voc/classic/92.")
     if c.split and c.split.split('/')[0] != c.data: raise BadInput(f"--split {c.split}: is no partition of {c.data}; set --data {c.split.split('/')[0]}.")
@@ -217,6 +219,7 @@ def resolve(c:Config)->Config:
     if c.compare: check_compared(c)
     c.out = folder_of(c)
     check_ranges(c)
+    check_used(c)
     return c
 
 # %% ../nbs/13b_config.ipynb #b0857680
@@ -272,7 +275,7 @@ def expected(c:Config)->tuple: # (labelled, unlabelled)
     "How many pictures a resolved configuration uses if its data set is complete."
     data = DATA['folder'].load(c.root) if c.data == 'folder' else None
     n, most = (len(data.train), len(data.labeled)) if data else (TRAIN[c.data],)*2
-    k = PUBLISHED[c.split].count if c.split else len(read_ids(c.labeled)) if Path(c.labeled).is_file() else count_labeled(c.labeled, most)
+    k = PUBLISHED[c.split].count if c.split else len(read_ids(c.labeled)) if is_list(c.labeled) else count_labeled(c.labeled, most)
     return k, n if c.unlabeled == 'all' or k == n else n - k
 
 def settle(c:Config, unlabeled:int)->Config:
@@ -284,7 +287,7 @@ def settle(c:Config, unlabeled:int)->Config:
 # %% ../nbs/13b_config.ipynb #8f1e65a6
 def term_options(c:Config)->dict: # keyword -> value, as `terms_of` takes them
     "What of a resolved configuration concerns the terms."
-    own = {k: getattr(c, k) for k in ('lcr', 'ms', 'tau', 'p', 'gamma', 'lambda1', 'lambda2', 'sampler', 'where', 'norm', 'loss')}
+    own = {k: getattr(c, k) for k in sorted(every_option()) if hasattr(c, k)}
     return own | dict(scales=numbers(c.scales, 'scales'), method=c.method)
 
 def own_options(c:Config, options:dict)->dict: # resolved; what config.json holds -> option -> value

@@ -7,6 +7,7 @@ __all__ = ['Twin', 'opinion', 'CrossPseudo', 'cps']
 
 # %% ../nbs/33_cps.ipynb #fb9cbf13
 import torch
+from fastcore.meta import delegates
 from torch import nn
 from .notation import BadInput
 from .objective import suponly
@@ -54,13 +55,14 @@ class CrossPseudo(nn.Module):
             yield self.weight * consistency(step.student(step.strong, 'strong', net=net), label, 0., 'valid')
 
 # %% ../nbs/33_cps.ipynb #30b03442
+@delegates(suponly)
 def cps(
     new=None, # k -> a network of the student's kind with weights of its own
     lambda1=1., # weight of the crossed losses
-    **labeled, # of `Supervised`
+    **kwargs, # of `Supervised`
 ):
     "Cross pseudo supervision (Chen et al. 2021): two networks teach each other."
     if new is None: raise BadInput("--method cps: needs a second network; give new, a function from 1 to a network of the student's kind.")
-    supervised, = suponly(**labeled)
+    supervised, = suponly(**kwargs)
     twin = Twin(new(1), supervised)
     return [supervised, twin, CrossPseudo(twin.net, lambda1)]

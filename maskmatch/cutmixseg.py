@@ -7,6 +7,7 @@ __all__ = ['squared_distance', 'confident_rate', 'CutMixSeg', 'cutmixseg']
 
 # %% ../nbs/31_cutmixseg.ipynb #bf082aea
 import torch
+from fastcore.meta import delegates
 from torch import Tensor, nn
 from .objective import suponly
 from .processes import share, total, world
@@ -46,6 +47,7 @@ class CutMixSeg(nn.Module):
         d = squared_distance(step.student(step.strong, 'strong').softmax(1), target, valid)
         yield self.weight * confident_rate(target, valid, self.tau) * d
 
-def cutmixseg(lambda1=1., **labeled):
+@delegates(suponly)
+def cutmixseg(lambda1=1., **kwargs):
     "CutMix-Seg (French et al. 2020): squared distance to mixed probabilities."
-    return suponly(**labeled) + [CutMixSeg(weight=lambda1)]
+    return suponly(**kwargs) + [CutMixSeg(weight=lambda1)]

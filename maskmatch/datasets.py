@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['drawn', 'CAMVID', 'CAMVID_IDS', 'VOC', 'VOC_LAYOUT', 'VOC_PLACES', 'CITYSCAPES', 'EVALUATED', 'LABEL_IDS',
-           'CITY_LAYOUT', 'DATA', 'shapes', 'folder', 'stems', 'want', 'with_masks', 'camvid', 'voc_root', 'voc_list',
-           'voc', 'sbd_masks', 'read_sbd', 'build_aug', 'as_png', 'fetch', 'cityscapes', 'city_split', 'Source']
+           'CITY_LAYOUT', 'DATA', 'shapes', 'folder', 'stems', 'want', 'apart', 'with_masks', 'camvid', 'voc_root',
+           'voc_list', 'voc', 'sbd_masks', 'read_sbd', 'build_aug', 'as_png', 'fetch', 'cityscapes', 'city_split',
+           'Source', 'built_in', 'of_folder', 'check_split', 'source', 'called', 'mistakable']
 
 # %% ../nbs/11b_datasets.ipynb #d233d88c
+import filecmp
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from .data import Data, Pictures
-from .folder import folder_data
+from .folder import folder_data, text_of
 from .notation import BadInput, IGNORE
 from .run import write
 from .shapes import TEXTURES, scenes
@@ -53,6 +55,13 @@ def want(names, path, ending): # every one of these files must be there
     for v in names:
         if v not in have: raise BadInput(f"{path/(v + ending)}: no such file; the copy of the data set is not complete.")
 
+def apart(train:Pictures, *others:Pictures)->Pictures: # `train`; in no other set has a picture of its name the same bytes
+    for p in others:
+        there = dict(zip(p.ids, p.images))
+        for v, f in zip(train.ids, train.images):
+            if v in there and filecmp.cmp(f, there[v], shallow=False): raise BadInput(f"{f}: would be trained on and evaluated, for {there[v]} is the same picture; delete one of them.")
+    return train
+
 def with_masks(p:Pictures)->Pictures: # `p`, whose masks must all be there
     for m in p.masks:
         if not Path(m).is_file(): raise BadInput(f"{m}: no such file; every picture that is evaluated needs its mask.")
@@ -73,7 +82,8 @@ def camvid(
         if not files: raise BadInput(f"{path}: holds no PNG or JPEG; --root is the folder above train/ and trainannot/.")
         masks = tuple(Path(root, f'{s}annot', f'{f.stem}.png') for f in files)
         return Pictures(tuple(f.stem for f in files), tuple(files), masks, len(CAMVID), CAMVID_IDS)
-    return Data('camvid', split('train'), with_masks(split(val)), CAMVID)
+    others = [split(s) for s in ('val', 'test') if Path(root, s).is_dir()]      # whichever is evaluated
+    return Data('camvid', apart(split('train'), *others), with_masks(split(val)), CAMVID)
 
 # %% ../nbs/11b_datasets.ipynb #7b09f2b1
 VOC = ('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike',
@@ -94,20 +104,22 @@ def voc_list(
     "A list of ImageSets/Segmentation/."
     file = root/'ImageSets'/'Segmentation'/f'{name}.txt'
     if not file.is_file(): raise BadInput(f"{file}: no such file; it lists the pictures of VOC's {name}.")
-    return file.read_text().split()
+    return text_of(file).split()
 
 # %% ../nbs/11b_datasets.ipynb #ff8eefd0
 def voc(
     root, # see `VOC_LAYOUT`
     val:str='val', # the list of ImageSets/Segmentation/ that is evaluated
 )->Data:
-    "PASCAL VOC 2012: to train on, every picture that has a mask or is listed in train_aug.txt, and is not in val.txt."
+    "PASCAL VOC 2012: to train on, every picture that has a mask or is listed in train_aug.txt, and is neither in val.txt nor in test.txt, nor evaluated."
     root = voc_root(root)
     aug, own = root/'SegmentationClassAug', root/'SegmentationClass'
     masks, truth = aug if aug.is_dir() else own, own if own.is_dir() else aug
-    listed = voc_list(root, 'train_aug') if (root/'ImageSets'/'Segmentation'/'train_aug.txt').is_file() else ()
-    have, test = stems(masks, '.png') - set(voc_list(root, 'val')), voc_list(root, val)
-    train = sorted(have | set(listed) - set(voc_list(root, 'val')))
+    maybe = lambda name: voc_list(root, name) if (root/'ImageSets'/'Segmentation'/f'{name}.txt').is_file() else []
+    test = voc_list(root, val)
+    kept = {*voc_list(root, 'val'), *maybe('test'), *test}
+    have = stems(masks, '.png') - kept
+    train = sorted(have | set(maybe('train_aug')) - kept)
     if not have: raise BadInput(f"{masks}: holds no PNG to train on; --root of voc is the folder that holds {VOC_LAYOUT}.")
     want([*train, *test], root/'JPEGImages', '.jpg')
     make = lambda ids, d: Pictures(tuple(ids), tuple(root/'JPEGImages'/f'{v}.jpg' for v in ids), tuple(d/f'{v}.png' for v in ids), len(VOC))
@@ -174,8 +186,9 @@ CITY_LAYOUT = 'leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and gtFine/{train,
 
 def cityscapes(root, val:str='val')->Data:
     "Cityscapes: 2,975 pictures to train on and 500 to validate; masks as labelIds, mapped to the 19 classes here, or as labelTrainIds."
-    if val == 'test': raise BadInput("--val test: the labels of Cityscapes' test pictures are not public; use --val val.")
-    return Data('cityscapes', city_split(root, 'train'), with_masks(city_split(root, val)), CITYSCAPES)
+    check_split('cityscapes', val)
+    others = [city_split(root, 'val')] if Path(root or '', 'leftImg8bit', 'val').is_dir() else []
+    return Data('cityscapes', apart(city_split(root, 'train'), *others), with_masks(city_split(root, val)), CITYSCAPES)
 
 # %% ../nbs/11b_datasets.ipynb #6acdc7ec
 def city_split(root, s)->Pictures:
@@ -194,6 +207,42 @@ class Source:
     "A data set that a command can name."
     load:Callable # (root, val='val') -> Data
     classes:tuple # their names, where they are known without the data
+    untested:str='' # why there is no test split; nothing: there is one
 
-DATA = dict(shapes=Source(lambda root=None, val='val': shapes(), TEXTURES), camvid=Source(camvid, CAMVID), voc=Source(voc, VOC), cityscapes=Source(cityscapes, CITYSCAPES),
-            folder=Source(lambda root, val='val': folder_data(root), ()))
+def built_in(root=None, val='val')->Data:
+    "The built-in scenes, of which none are kept for a test."
+    check_split('shapes', val)
+    return shapes()
+
+def of_folder(root, val='val')->Data:
+    "A folder of one's own, which has no test split."
+    check_split('folder', val)
+    return folder_data(root)
+
+DATA = dict(shapes=Source(built_in, TEXTURES, 'the built-in scenes have none'), camvid=Source(camvid, CAMVID), voc=Source(voc, VOC),
+            cityscapes=Source(cityscapes, CITYSCAPES, "the labels of Cityscapes' test pictures are not public"),
+            folder=Source(of_folder, (), 'a folder of your own has none, its val.txt says which pictures validate'))
+
+def check_split(data:str, val:str): # a name of `DATA`; `val` or `test`
+    "Raises `BadInput` for a test split that a data set does not have."
+    if val == 'test' and (why := DATA[data].untested):
+        raise BadInput(f"--val test: {why}; use --val val. {' and '.join(k for k, s in DATA.items() if not s.untested)} have a test split.")
+
+# %% ../nbs/11b_datasets.ipynb #a1ea13b1
+def source(data:str, root=None)->tuple: # what the user says -> a name of `DATA`, and its root
+    "A folder may stand in the place of a name. Raises `BadInput` for `folder` without one."
+    if data not in DATA and Path(data).is_dir(): return 'folder', data
+    if data == 'folder' and root is None: raise BadInput("--data folder: needs --root DIR; or give the folder itself, as in --data ./pictures.")
+    return data, root
+
+def called(data:str, root=None)->str: # of `source`
+    "A data set in the names of files: a folder's own name, and `-folder` behind one that a data set has."
+    if data != 'folder': return data
+    name = Path(root).resolve().name
+    return name + ('-folder' if name in DATA else '')
+
+def mistakable(data:str, root=None)->str: # of `source`; a sentence, or nothing
+    "What to say where a folder stands by that is called as the data set."
+    if data not in DATA or data == 'folder' or not Path(data).is_dir(): return ''
+    if root is not None and Path(root).resolve() == Path(data).resolve(): return ''
+    return f"--data {data} is the data set of that name, not the folder {data} that is here; --data ./{data} is the folder."

@@ -50,10 +50,12 @@ def listed(text:str)->tuple: # of names, each once
     lines = [v.strip().replace('\\', '/') for v in composed(text).removeprefix('\ufeff').splitlines()]
     return tuple(dict.fromkeys(ending.sub('', v).removeprefix('images/') for v in lines if v))
 
-def text_of(file:Path)->str:
-    "A text file. Raises `BadInput` for one that is not in UTF-8."
-    try: return file.read_text(encoding='utf-8')
-    except UnicodeDecodeError: raise BadInput(f"{file}: is not text in UTF-8; save it so.") from None
+def text_of(file)->str:
+    "A text file, without the mark that some editors set at its head. Raises `BadInput` for one that is not in UTF-8."
+    try: text = Path(file).read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError: text = '\0'
+    if '\0' in text: raise BadInput(f"{file}: is not text in UTF-8; save it so.")
+    return text
 
 # %% ../nbs/22_folder.ipynb #d80e866b
 VOID = ('void', 'ignore', 'ignored', 'unlabeled', 'unlabelled')

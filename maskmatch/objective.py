@@ -12,6 +12,7 @@ from copy import copy
 from functools import cached_property, partial
 import torch
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from .lcr import LCR
@@ -152,19 +153,22 @@ def classifier_of(
     return last
 
 # %% ../nbs/09_objective.ipynb #adfc2bb3
-def suponly(loss='ce', thresh=0.7, min_kept=0.085, **_):
+def suponly(loss='ce', thresh=0.7, min_kept=0.085):
     "Labels only, Eq. 1."
     return [Supervised(loss, 1., thresh, min_kept)]
 
-def meanteacher(lambda1=1., **labeled):
+@delegates(suponly)
+def meanteacher(lambda1=1., **kwargs):
     "Mean Teacher; `lambda1` is in multiples of its weight of 100."
-    return suponly(**labeled) + [MeanTeacher(100*lambda1)]
+    return suponly(**kwargs) + [MeanTeacher(100*lambda1)]
 
-def fixmatch(tau=0.9, lambda1=1., norm='kept', **labeled):
+@delegates(suponly)
+def fixmatch(tau=0.9, lambda1=1., norm='kept', **kwargs):
     "Eq. 4, the paper's baseline: FixMatch with an averaged teacher."
-    return suponly(**labeled) + [WeakToStrong(tau=tau, weight=lambda1, norm=norm)]
+    return suponly(**kwargs) + [WeakToStrong(tau=tau, weight=lambda1, norm=norm)]
 
 # %% ../nbs/09_objective.ipynb #dbca98ed
+@delegates(suponly)
 def maskmatch(
     p=32, gamma=0.7, # Eq. 5: patch side in pixels, share hidden
     tau=0.9, # Eq. 3: confidence threshold
@@ -173,11 +177,11 @@ def maskmatch(
     ms=True, lcr=True, # Table 7: its two inventions, each can be left out
     sampler='random', where='all', # Table 9, Table 8
     norm='kept', # Eq. 3's denominator
-    **labeled, # `loss`, `thresh`, `min_kept`, see `Supervised`; what else is given belongs to other methods
+    **kwargs, # `loss`, `thresh`, `min_kept`, see `Supervised`
 ):
     "Eq. 9 as a list of terms. Without `ms` and `lcr` it is `fixmatch`, the first row of Table 7."
     scales = tuple(scales) if ms else (1,)
-    terms = suponly(**labeled) + [WeakToStrong(scales, tau, lambda1, norm)]
+    terms = suponly(**kwargs) + [WeakToStrong(scales, tau, lambda1, norm)]
     return terms + [LCR(p, gamma, tau, lambda2, scales, sampler, where, norm)] * lcr
 
 # %% ../nbs/09_objective.ipynb #6b33cb4d

@@ -177,7 +177,7 @@ def opened_folder(out:Path, settings:dict, again:bool):
     except Timeout: raise BadInput(f"{out}: another process writes predictions here; wait for it, or choose another --out.") from None
     except OSError as e: raise BadInput(f"{out}: cannot be written ({e.strerror}); choose another --out.") from None
     try:
-        old = json.loads(file.read_text()) if file.exists() and not again else settings
+        old = json.loads(file.read_bytes()) if file.exists() and not again else settings
         for k, v in settings.items():
             if old.get(k) != v: raise BadInput(f"{out}: holds predictions with another {k} ({old.get(k)}, not {v}); choose another --out, or --again to replace them.")
         write(file, json.dumps(settings, indent=1).encode())

@@ -9,6 +9,7 @@ __all__ = ['turn', 'ramp', 'weighted_ce', 'size_of', 'adversarial', 'PSMT', 'psm
 import math
 import torch
 import torch.nn.functional as F
+from fastcore.meta import delegates
 from torch import Tensor, nn
 from .multiscale import ensemble, resize
 from .notation import BadInput
@@ -115,13 +116,14 @@ def disturbed(self:PSMT, step):
         with step.autocast(): return resize(net.classifier(net.decode(low, high + r.to(high.dtype))).float(), step.u.shape[-2:])
 
 # %% ../nbs/35_psmt.ipynb #24eb5c83
+@delegates(suponly)
 def psmt(
     new=None, # k -> a network of the student's kind
     lambda1=1., # weight of the unlabelled loss
-    **labeled, # of `Supervised`
+    **kwargs, # of `Supervised`
 ):
     "PS-MT (Liu et al. 2022): two teachers in turn, adversarial noise on features."
     if new is None: raise BadInput("--method psmt: needs two teachers; give new, a function from 1, 2 to a network of the student's kind.")
     first, second = new(1), new(2)
     if not hasattr(first, 'decode'): raise BadInput(f"--method psmt: {type(first).__name__} has no `backbone` and `decode` between which noise could be put; choose another method.")
-    return suponly(**labeled) + [PSMT(first, second, weight=lambda1)]
+    return suponly(**kwargs) + [PSMT(first, second, weight=lambda1)]

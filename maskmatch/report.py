@@ -79,7 +79,7 @@ def lines(pairs:dict)->str: # words -> text
 
 def told(run:Run, name:str)->dict:
     "A JSON file of the run folder; nothing if it is not there or not whole."
-    try: return json.loads((run.dir/name).read_text(encoding='utf-8'))
+    try: return json.loads((run.dir/name).read_bytes())
     except (OSError, ValueError): return {}
 
 def options(run:Run)->dict: # option -> value, of what is set

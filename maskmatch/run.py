@@ -108,7 +108,7 @@ class Run:
 @patch
 def config(self:Run)->dict:
     "The options of the run in this folder."
-    try: return json.loads((self.dir/'config.json').read_text())
+    try: return json.loads((self.dir/'config.json').read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise BadInput(f"{self.dir}: holds no config.json, so it is not a run folder; give the --out of a maskmatch_train run.") from None
     except ValueError: raise BadInput(f"{self.dir}/config.json: is not JSON; put back the file that maskmatch_train wrote.") from None
@@ -129,7 +129,7 @@ def speed(self:Run, **row):
     "Add a row to speed.csv, which is of no use to a continuation and different in each run."
     file = self.dir/'speed.csv'
     head = '' if file.exists() else ','.join(row) + '\n'
-    with open(file, 'a') as f: f.write(head + ','.join(f'{v:.6g}' for v in row.values()) + '\n')
+    with open(file, 'a', encoding='utf-8', newline='\n') as f: f.write(head + ','.join(f'{v:.6g}' for v in row.values()) + '\n')
 
 @patch
 def save(self:Run, name:str, state:dict):
@@ -219,6 +219,7 @@ def command(
     def dashed(a): # --split_seed is --split-seed
         head, eq, tail = a.partition('=')
         return head.replace('_', '-') + eq + tail if head.startswith('--') else a
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace') # for a terminal that cannot show ±
     given = vars(parser(config, name).parse_args([dashed(a) for a in (sys.argv[1:] if argv is None else argv)]))
     try: act(getattr(config, 'of', config)(**given)), sys.stdout.flush()
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # whoever reads our output, such as `head`, has left

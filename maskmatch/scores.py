@@ -68,7 +68,9 @@ def config_of(run:Run, **given)->Config:
 
 def config_here(run:Run, device:str, **given)->Config:
     "The same, resolved on this machine. A number format that it makes do with gives way to its own, which is said."
-    c = on_machine(resolve(config_of(run, device=device, out=str(run.dir), **given)))
+    c = config_of(run, device=device, out=str(run.dir), **given)
+    c.given = tuple(k for k in ('eval', 'window', 'stride') if given.get(k) is not None)
+    c = on_machine(resolve(c))
     own = best_amp(c.device)
     if best_amp(c.device, c.amp) in (None, own): return c
     print(f"{run.dir}: was trained with --amp {c.amp}; this machine evaluates it with {format_name(own)}.", flush=True)

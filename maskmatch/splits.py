@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VOC_CPS', 'CITY_CPS', 'U2PL', 'PUBLISHED', 'WHOLE', 'parse_ids', 'read_ids', 'sha1', 'List', 'github', 'cps', 'u2pl',
-           'verified', 'cache', 'published', 'fetched', 'count_labeled', 'draw', 'places', 'has_mask', 'partition',
-           'protocol', 'make_split', 'Splits', 'MakeSplit', 'BuildVOC', 'check_splits', 'write_split', 'write_aug',
-           'maskmatch_data']
+           'verified', 'cache', 'published', 'fetched', 'is_list', 'count_labeled', 'draw', 'places', 'has_mask',
+           'partition', 'protocol', 'make_split', 'Splits', 'MakeSplit', 'BuildVOC', 'check_splits', 'write_split',
+           'write_aug', 'maskmatch_data']
 
 # %% ../nbs/11c_splits.ipynb #58818139
 import hashlib
@@ -23,8 +23,8 @@ from urllib.request import urlopen
 import numpy as np
 import torch
 from .data import Data, Pictures, choose
-from .datasets import DATA, build_aug
-from .folder import listed
+from .datasets import DATA, build_aug, called, mistakable, source
+from .folder import listed, text_of
 from .notation import BadInput, IGNORE, rng
 from .run import commands, to_write, write
 
@@ -41,7 +41,7 @@ def parse_ids(
 
 def read_ids(file)->tuple:
     "The ids in a file, see `parse_ids`. Raises `BadInput` for a file without any."
-    ids = parse_ids(Path(file).read_text(errors='replace'))
+    ids = parse_ids(text_of(file))
     if not ids: raise BadInput(f"{file}: names no image; write one id a line.")
     return ids
 
@@ -132,6 +132,10 @@ def fetched(name)->tuple: # ids, sorted
     return verified(parse_ids(text), name, ' and '.join(PUBLISHED[name].sources))
 
 # %% ../nbs/11c_splits.ipynb #ce9cf615
+def is_list(spec:str)->bool: # of `--labeled`
+    "Does it name a file? A number, a fraction and `all` are what they say, also where a file is called so: that is `./10`."
+    return not re.fullmatch(r'\d+(/\d+)?|all', spec) and Path(spec).is_file()
+
 def count_labeled(
     spec:str, # `40`, `1/8`, `all`
     n:int, # training pictures
@@ -168,7 +172,7 @@ def partition(
     "Choose the labelled pictures. Draws are nested: more labels contain fewer. Raises `BadInput` for a choice that cannot be made."
     n, spec, whole = len(data.train), str(labeled), choose(unlabeled, dict(rest=False, all=True), '--unlabeled')
     if split: chosen, how = places(published(split, splits), data, f'--split {split}'), split
-    elif Path(spec).is_file(): chosen, how = places((listed(Path(spec).read_text()) if data.name == 'folder' else read_ids(spec)), data, spec), spec
+    elif is_list(spec): chosen, how = places((listed(text_of(spec)) if data.name == 'folder' else read_ids(spec)), data, spec), spec
     else:
         pool = set(data.labeled or range(n))                                     # of a folder, those with masks
         chosen, how = [i for i in draw(n, seed) if i in pool][:count_labeled(spec, len(pool))], 'all' if spec == 'all' else f'drawn with seed {seed}'
@@ -226,7 +230,7 @@ class Splits:
 @dataclass
 class MakeSplit:
     "Draw a new list of labelled pictures in which every class occurs."
-    data: str = 'shapes'       # data set: shapes, camvid, voc or cityscapes
+    data: str = 'shapes'       # data set: shapes, camvid, voc, cityscapes, or a folder of your own
     root: str = None           # its folder
     labeled: str = '1/8'       # how many: a number or a fraction
     seed: int = 0              # of the draw
@@ -252,11 +256,13 @@ def check_splits(c:Splits):
 
 def write_split(c:MakeSplit):
     "Draw a list and write it."
-    if Path(c.labeled).is_file(): raise BadInput(f"--labeled {c.labeled}: is a file; give a number or a fraction such as 1/8, and maskmatch_train the file.")
+    if is_list(c.labeled): raise BadInput(f"--labeled {c.labeled}: is a file; give a number or a fraction such as 1/8, and maskmatch_train the file.")
     if c.out: to_write('out', c.out)
-    data = choose(c.data, DATA, '--data').load(c.root)
+    name, root = source(c.data, c.root)
+    if said := mistakable(name, root): print(said)
+    data = choose(name, DATA, '--data').load(root)
     index = make_split(data, c.labeled, c.seed)
-    ids, out = [data.train.ids[i] for i in index], Path(c.out or f'{c.data}_{len(index)}_{c.seed}.txt')
+    ids, out = [data.train.ids[i] for i in index], Path(c.out or f'{called(name, root)}_{len(index)}_{c.seed}.txt')
     write(out, '\n'.join(ids).encode() + b'\n')
     absent = set(range(len(data.classes))).difference(*(np.unique(data.train.label(i)).tolist() for i in index))
     print(f'{out}: {len(ids)} of {len(data.train)} pictures, hash {sha1(ids)}.' + ''.join(f' No training mask shows {data.classes[k]}.' for k in sorted(absent)))

@@ -7,6 +7,7 @@ __all__ = ['moments', 'agreement', 'better_half', 'flipped_label', 'STPP', 'stpp
 
 # %% ../nbs/36_stpp.ipynb #608ee7d7
 import torch
+from fastcore.meta import delegates
 from torch import Tensor, nn
 from .multiscale import at_scale
 from .notation import BadInput
@@ -88,11 +89,12 @@ class STPP(nn.Module):
         yield self.weight * consistency(step.student(step.strong, 'strong'), pseudo, 0., 'valid')
 
 # %% ../nbs/36_stpp.ipynb #2e2d09fb
+@delegates(suponly)
 def stpp(
     new=None, # k -> a network of the student's kind
     lambda1=1., # weight of the unlabelled loss
-    **labeled, # of `Supervised`
+    **kwargs, # of `Supervised`
 ):
     "ST++ (Yang et al. 2022): self-training in three stages, steady pictures first."
     if new is None: raise BadInput("--method stpp: needs three snapshots; give new, a function from 1, 2, 3 to a network of the student's kind.")
-    return suponly(**labeled) + [STPP([new(k) for k in (1, 2, 3)], lambda1)]
+    return suponly(**kwargs) + [STPP([new(k) for k in (1, 2, 3)], lambda1)]

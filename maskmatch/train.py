@@ -26,13 +26,14 @@ from fastprogress.fastprogress import progress_bar
 from .choices import in_words, machine, typed
 from .config import PRESETS, TRAIN, Config, chosen, numbers, on_machine, own_options, resolve, settle, term_options
 from .data import Data, Pictures, remember
+from .datasets import mistakable
 from .flops import estimate, fitted, shown
 from .folder import write_val
 from .learner import Diverged, Learner, best_amp, slow_format
 from .metrics import evaluate, miou, predict
 from .model import grown, make_model
 from .notation import BadInput, IGNORE
-from .methods import list_methods, terms_of
+from .methods import list_methods, terms_of, unused
 from .processes import common, joined, rank, world
 from .run import Run, Stop, command, pack, sentence_of, unpack, write
 from .record import never_trained, news, read_record, write_record
@@ -132,7 +133,8 @@ def start_from(L:Learner, source:Run, c:Config):
 
 def how_it_goes_on(c:Config, L:Learner, run:Run)->str:
     "What is said of a run that goes on: where, with which options of its own, and what its data have that it has not."
-    own = [typed(k, v) for k, v in own_options(c, run.config()).items()]
+    idle = unused(c)
+    own = [typed(k, v) for k, v in own_options(c, run.config()).items() if k not in idle]
     begun = f", begun with {' '.join(own)}" if own else ''
     at = f"continues at step {L.t} of {c.steps}" if L.t < c.steps else f"is finished at step {L.t}"
     more = '' if L.t < c.steps else ' --steps with a larger number extends it.'
@@ -270,6 +272,7 @@ def start(c:Config):
     "What `maskmatch_train` does."
     if c.preset == 'list': return list_presets()
     if c.method == 'list': return list_methods()
+    if (said := mistakable(c.data, c.root)) and os.environ.get('RANK', '0') == '0': print(said, flush=True) # torchrun's name for it
     if c.dry_run: return dry_run(fitted(resolve(c)))
     train(c)
 

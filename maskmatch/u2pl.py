@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import Tensor, nn
 from .multiscale import resize
 from .objective import classifier_of, suponly
@@ -160,11 +161,12 @@ def apart(self:U2PL, step, features, prob, reliable):
     return info_nce(pick(m(features).flatten(2), at), real, m.prototype, m.seen, m.bank, m.filled)
 
 # %% ../nbs/34_u2pl.ipynb #52ee9276
+@delegates(suponly)
 def u2pl(
     new=None, # k -> a network of the student's kind
     lambda1=1., # weight of the pseudo-labels
-    **labeled, # of `Supervised`
+    **kwargs, # of `Supervised`
 ):
     "U2PL (Wang et al. 2022): entropy-ranked pseudo-labels, contrast with unreliable pixels."
     last = classifier_of(new, '--method u2pl')
-    return suponly(**labeled) + [U2PL(Memory(last.in_channels, last.out_channels), weight=lambda1)]
+    return suponly(**kwargs) + [U2PL(Memory(last.in_channels, last.out_channels), weight=lambda1)]

@@ -8,6 +8,7 @@ __all__ = ['draw_channels', 'multiplied', 'disturbed', 'UniMatch', 'unimatch']
 # %% ../nbs/32_unimatch.ipynb #4e918f57
 from contextlib import contextmanager
 import torch
+from fastcore.meta import delegates
 from torch import Tensor, nn
 from .multiscale import at_scale
 from .notation import BadInput
@@ -66,6 +67,7 @@ class UniMatch(nn.Module):
         for s in (step, step.another('second')): yield from strong(s)
         yield self.weight/2 * consistency(disturbed(step, self.drop), step.pseudo(self.scales), self.tau, self.norm)
 
-def unimatch(tau=0.9, lambda1=1., norm='kept', **labeled):
+@delegates(suponly)
+def unimatch(tau=0.9, lambda1=1., norm='kept', **kwargs):
     "UniMatch (Yang et al. 2023): two strong views and one with disturbed features."
-    return suponly(**labeled) + [UniMatch(tau=tau, weight=lambda1, norm=norm)]
+    return suponly(**kwargs) + [UniMatch(tau=tau, weight=lambda1, norm=norm)]

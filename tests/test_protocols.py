@@ -108,7 +108,7 @@ def test_cityscapes_from_folder_to_metrics(tmp_path):
 def test_both_kinds_of_cityscapes_masks_are_one(tmp_path):
     from maskmatch.datasets import DATA
     ids = [f'aachen_{i:06d}_000019' for i in range(3)]
-    a, b = (DATA['cityscapes'].load(trees.cityscapes(tmp_path/str(k), ids, ids[:1], train_ids=k)) for k in (False, True))
+    a, b = (DATA['cityscapes'].load(trees.cityscapes(tmp_path/str(k), ids, ['aachen_000009_000019'], train_ids=k)) for k in (False, True))
     for i in range(3):
         mask = np.array(a.train.label(i))
         assert np.array_equal(mask, np.array(b.train.label(i))) and set(np.unique(mask)) == {*range(19), 255}

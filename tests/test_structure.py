@@ -109,6 +109,21 @@ def test_imports_go_one_way():
     assert not any('train' in v for v in graph.values())
 
 
+def text_calls(source): # calls that open a text file -> whether each names its encoding
+    for n in ast.walk(ast.parse(source)):
+        name = getattr(n.func, 'attr', getattr(n.func, 'id', '')) if isinstance(n, ast.Call) else ''
+        if name not in ('open', 'read_text', 'write_text') or getattr(getattr(n.func, 'value', None), 'id', '') in ('Image', 'av', 'os', 'run'): continue
+        mode = next((a.value for a in n.args[:2] if isinstance(a, ast.Constant) and re.fullmatch('[rwabx+]+', str(a.value))), 'r')
+        if 'b' not in mode: yield n.lineno, any(k.arg == 'encoding' for k in n.keywords)
+
+
+def test_text_is_read_and_written_as_utf_8():
+    "Without an encoding it would be that of the locale, another one on Windows."
+    found = {(p.name, line): told for p in MODULES for line, told in text_calls(p.read_text(encoding='utf-8'))}
+    assert len(found) > 6 and not [k for k, told in found.items() if not told]
+    assert dict(text_calls("open(f)\nopen(f, 'w', encoding='utf-8')\nopen(f, 'rb')\nf.read_text()")) == {1: False, 2: True, 4: False}
+
+
 def test_readme_is_made_from_the_index():
     sys.path.insert(0, str(ROOT/'docs'))
     from readme import text
