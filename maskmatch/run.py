@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -29,19 +30,29 @@ from .notation import BadInput
 
 # %% ../nbs/17_run.ipynb #2f2e9bfe
 def write(
-    path:Path, # the file
+    path:Path, # the file; of a link, what it leads to is written
     data:bytes, # all of it
     keep:str=None, # name that the old file is given; None: it is replaced
 ):
-    "All or nothing: a temporary name, flushed to the disk, then renamed. Raises `BadInput` where it cannot be written; what was there is then still there."
-    part = path.with_name(path.name + '.part')
+    """All or nothing: a temporary name, flushed to the disk, then renamed. The permissions stay.
+
+    Raises `BadInput` where it cannot be written; what was there is then still there."""
+    file = Path(os.path.realpath(path))
+    part = file.with_name(file.name + '.part')
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()): # a pipe, or /dev/null
+            path.write_bytes(data)
+            return
         with open(part, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
+        if file.exists(): shutil.copymode(file, part)
+        if keep and file.is_file():
+            move = shutil.move if path.is_symlink() else os.replace # it may lie on another disk
+            move(file, path.with_name(keep))
+        os.replace(part, file)
     except OSError as e:
         with suppress(OSError): part.unlink()
-        raise BadInput(f"{path}: cannot be written ({e.strerror}), and is as it was before; make room on the disk or choose another folder.") from None
-    if keep and path.exists(): os.replace(path, path.with_name(keep))
-    os.replace(part, path)
+        raise BadInput(f"{path}: cannot be written ({e.strerror or e}), and is as it was before; "
+                       "make room on the disk or choose another name or folder.") from None
 
 # %% ../nbs/17_run.ipynb #3b6d2fde
 def to_write(
