@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.resources import files
@@ -25,7 +26,7 @@ import torch
 from fastcore.basics import patch
 from fastcore.docments import docments
 from filelock import FileLock, Timeout
-from .data import meant
+from .data import hush, meant
 from .notation import BadInput
 
 # %% ../nbs/17_run.ipynb #2f2e9bfe
@@ -231,7 +232,10 @@ def command(
         head, eq, tail = a.partition('=')
         return head.replace('_', '-') + eq + tail if head.startswith('--') else a
     given = vars(parser(config, name).parse_args([dashed(a) for a in (sys.argv[1:] if argv is None else argv)]))
-    try: act(getattr(config, 'of', config)(**given)), sys.stdout.flush()
+    try:
+        with warnings.catch_warnings():
+            hush()
+            act(getattr(config, 'of', config)(**given)), sys.stdout.flush()
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # whoever reads our output, such as `head`, has left
     except BadInput as e:
         print(f"{name}: {sentence_of(e)}", file=sys.stderr)
