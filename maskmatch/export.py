@@ -21,7 +21,7 @@ from torch import nn
 from .data import choose
 from .metrics import predict
 from .model import Norm
-from .notation import BadInput, MEAN, STD, rng
+from .notation import BadInput, MEAN, STD, extra, rng
 from .run import command, write
 from .segment import Segmenter, segmenter
 
@@ -122,7 +122,7 @@ def exported(s:Segmenter, format:str)->tuple: # bytes; what `compared` says of t
             warnings.simplefilter('ignore')
             data = make(s)
         rows = compared(s, ran(data, s) if format == 'safetensors' else ran(data))
-    except ImportError as e: raise BadInput(f"--format {format}: needs the package {e.name}; pip install 'maskmatch[export]'.") from None
+    except ImportError as e: raise BadInput(f"--format {format}: needs the package {e.name}; {extra('export')}.") from None
     b, size, same, _ = min(rows, key=lambda r: r[2])
     if not same >= AGREE: raise BadInput(f"--format {format}: at {size}, batch {b}, only {100*same:.2f} % of the pixels get the class that PyTorch gives them, so the file is not written; export safetensors alone.")
     return data, rows

@@ -32,7 +32,8 @@ def confusion(
 def iou(
     cm:Tensor, # (C,C) confusion matrix
 )->Tensor: # (C,) float64 in [0,1]; NaN for a class that neither truth nor prediction has
-    "Intersection over union of each class."
+    "Intersection over union of each class, on the CPU: Apple's GPUs have no float64."
+    cm = cm.cpu()
     hit = cm.diag().double()
     return hit / (cm.sum(0) + cm.sum(1) - cm.diag())
 

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
-from .notation import MEAN, STD, BadInput
+from .notation import MEAN, STD, BadInput, extra
 from .weights import load_weights
 
 # %% ../nbs/10_model.ipynb #7b3ec03f
@@ -139,7 +139,7 @@ class Lite0(nn.Module):
     def __init__(self, output_stride=16): # s: 8, 16 or 32
         super().__init__()
         try: from timm import create_model
-        except ImportError: raise BadInput("--model deeplabv3plus_lite0: needs the package timm; pip install 'maskmatch[lite0]'.") from None
+        except ImportError: raise BadInput(f"--model deeplabv3plus_lite0: needs the package timm; {extra('lite0')}.") from None
         if output_stride not in (8, 16, 32): raise BadInput(f"--output-stride {output_stride}: choose 8, 16 or 32.")
         net = create_model('tf_efficientnet_lite0', output_stride=output_stride)
         self.conv_stem, self.bn1, self.blocks = net.conv_stem, net.bn1, net.blocks

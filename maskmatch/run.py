@@ -13,9 +13,11 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.resources import files
@@ -24,24 +26,34 @@ import torch
 from fastcore.basics import patch
 from fastcore.docments import docments
 from filelock import FileLock, Timeout
-from .data import meant
+from .data import hush, meant
 from .notation import BadInput
 
 # %% ../nbs/17_run.ipynb #2f2e9bfe
 def write(
-    path:Path, # the file
+    path:Path, # the file; of a link, what it leads to is written
     data:bytes, # all of it
     keep:str=None, # name that the old file is given; None: it is replaced
 ):
-    "All or nothing: a temporary name, flushed to the disk, then renamed. Raises `BadInput` where it cannot be written; what was there is then still there."
-    part = path.with_name(path.name + '.part')
+    """All or nothing: a temporary name, flushed to the disk, then renamed. The permissions stay.
+
+    Raises `BadInput` where it cannot be written; what was there is then still there."""
+    file = Path(os.path.realpath(path))
+    part = file.with_name(file.name + '.part')
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()): # a pipe, or /dev/null
+            path.write_bytes(data)
+            return
         with open(part, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
+        if file.exists(): shutil.copymode(file, part)
+        if keep and file.is_file():
+            move = shutil.move if path.is_symlink() else os.replace # it may lie on another disk
+            move(file, path.with_name(keep))
+        os.replace(part, file)
     except OSError as e:
         with suppress(OSError): part.unlink()
-        raise BadInput(f"{path}: cannot be written ({e.strerror}), and is as it was before; make room on the disk or choose another folder.") from None
-    if keep and path.exists(): os.replace(path, path.with_name(keep))
-    os.replace(part, path)
+        raise BadInput(f"{path}: cannot be written ({e.strerror or e}), and is as it was before; "
+                       "make room on the disk or choose another name or folder.") from None
 
 # %% ../nbs/17_run.ipynb #3b6d2fde
 def to_write(
@@ -221,7 +233,10 @@ def command(
         return head.replace('_', '-') + eq + tail if head.startswith('--') else a
     if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace') # for a terminal that cannot show ±
     given = vars(parser(config, name).parse_args([dashed(a) for a in (sys.argv[1:] if argv is None else argv)]))
-    try: act(getattr(config, 'of', config)(**given)), sys.stdout.flush()
+    try:
+        with warnings.catch_warnings():
+            hush()
+            act(getattr(config, 'of', config)(**given)), sys.stdout.flush()
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # whoever reads our output, such as `head`, has left
     except BadInput as e:
         print(f"{name}: {sentence_of(e)}", file=sys.stderr)

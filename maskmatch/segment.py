@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from .data import shrunk
+from .data import as_rgb, shrunk
 from .metrics import AT_ONCE, cover, predict, starts
 from .model import make_model
-from .notation import BadInput
+from .notation import BadInput, extra
 from .record import read_record
 from .run import Run
 from .scores import config_of
@@ -83,7 +83,7 @@ def of_run(folder, checkpoint:str='last.pt', who:str='teacher')->Segmenter:
 def of_file(path)->Segmenter:
     "What `maskmatch_export` wrote. Raises `BadInput`."
     try: from safetensors import safe_open
-    except ImportError: raise BadInput(f"{path}: needs the package safetensors to be read; pip install 'maskmatch[export]'.") from None
+    except ImportError: raise BadInput(f"{path}: needs the package safetensors to be read; {extra('export')}.") from None
     try:
         with safe_open(path, 'pt') as f: told, weights = json.loads(f.metadata()['maskmatch']), {k: f.get_tensor(k) for k in f.keys()}
         names, rest = tuple(told['classes']), (told['crop'], told['model'], told['output_stride'], told.get('side'))
@@ -166,13 +166,13 @@ def said(p): # (...,C,h,w) probabilities -> class and 255 x its probability, (..
 
 def segment(
     s:Segmenter,
-    image, # PIL image or (H,W,3) uint8 array
+    image, # PIL image of any mode, array as `as_rgb` takes it, or path
     window:int=None, stride:int=None, # pixels; see `windows`
     batch:int=16, # windows at a time
     amp=None, # dtype of autocast or None
 )->tuple: # class and confidence of each pixel: (H,W) uint8 arrays, 255 is certainty
     "What a network says of a picture."
-    image = np.asarray(image)
+    image = as_rgb(image)
     hw, ids, sure = s.shown(image.shape[:2]), np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8)
     small = image if hw == ids.shape else np.asarray(Image.fromarray(image).resize(hw[::-1], Image.BICUBIC, reducing_gap=2))
     pieces = bands(s, small, *windows(s, hw, window, stride), batch, amp)
@@ -184,5 +184,9 @@ def segment(
     return ids, sure
 
 def segment_many(s:Segmenter, images, amp=None)->list: # of what `segment` returns
-    "The same for small pictures of one size."
+    "The same for small pictures of one size. Raises `BadInput`."
+    images = list(map(as_rgb, images))
+    sizes = list(dict.fromkeys(f'{v.shape[1]}x{v.shape[0]}' for v in images))
+    if len(sizes) > 1: raise BadInput(f"segment_many: the pictures are {' and '.join(sizes[:2])}; give pictures of one size, or call segment for each.")
+    if not images: return []
     return list(zip(*said(predict(s.net, torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(s.device), amp))))

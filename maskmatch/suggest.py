@@ -104,7 +104,6 @@ LONGEST = 1024 # pixels of a picture's longer side, if the run did not reduce it
 def opened(p:Pictures, i:int): # -> (i, (1,3,H,W) uint8), or (i, `BadInput`)
     try: return i, torch.from_numpy(np.array(p.image(i))).permute(2, 0, 1)[None]
     except BadInput as e: return i, e
-    except Exception as e: return i, BadInput(f"{p.images[i]}: cannot be read as an image ({type(e).__name__}); replace the file or take it out.") # Pillow's own, on damaged files
 
 def opinions(net, p:Pictures, index, scales, device='cpu', amp=None): # yields (i, Opinion, (1,3,H,W) uint8, mean (C,H,W))
     "What a network says of these pictures."

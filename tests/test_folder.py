@@ -22,7 +22,7 @@ NAMES = [v.replace('_', ' ') for v in '''a.jpg b.JPG c.jpeg street/d.jpg street/
     k.bmp Köln/早い.jpg with_a_space.png a.b.c.png exif/turned.jpg late.jpg two/late.png last.webp'''.split()]
 N, MASKS = len(NAMES), 20
 drawn = lru_cache(scenes)
-pytestmark = pytest.mark.filterwarnings('ignore::UserWarning:PIL.TiffImagePlugin')         # pytest puts its filters above the package's
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning:PIL.TiffImagePlugin')         # of a function that is called, not of a command
 
 
 # -- the clean folder ---------------------------------------------------------------------------------------------------------
@@ -252,6 +252,21 @@ def _(d): return torn(unlabelled(d), 0)
 @defect('link that leads nowhere', 'picture')
 def _(d): (d/'images'/'lost.jpg').symlink_to(d/'gone.jpg'); return d/'images'/'lost.jpg'
 
+@defect('link to a folder that leads nowhere', 'link', False)
+def _(d): (d/'images'/'more').symlink_to('/no/such/disk'); return '/no/such/disk'
+
+@defect('link to a folder that holds it', 'link', False)
+def _(d): (d/'images'/'loop').symlink_to('..'); return d/'images'/'loop'
+
+@defect('two links to one folder', 'link', False)
+def _(d):
+    (d/'images'/'street').rename(d.parent/'outside')
+    for name in ('street', 'way'): (d/'images'/name).symlink_to(d.parent/'outside')
+    return d/'images'/'way'
+
+@defect('a picture and a link to it', 'link', False)
+def _(d): (d/'images'/'A copy.jpg').symlink_to('a.jpg'); return d/'images'/'A copy.jpg'
+
 @defect('mask that is a link that leads nowhere', 'broken mask')
 def _(d): mask(d).unlink(); mask(d).symlink_to(d/'gone.png'); return mask(d)
 
@@ -442,6 +457,63 @@ def test_exit_code_and_files(folder, capsys, tmp_path):
     assert code == 1 and sorted(f['kind'] for f in found) == ['broken mask', 'no picture', 'picture', 'picture']
     said = capsys.readouterr()
     assert '3 errors, 1 warning;' in said.out and said.err == ''
+
+
+def test_a_hundred_masks_with_one_fault_are_one_line(folder, capsys):
+    lines(folder, '\n'.join(TEXTURES))
+    for k in range(100):
+        name = f'more {k:03d}.png'
+        put(folder/'images'/name, np.random.default_rng(k).integers(0, 255, (48, 48, 3)).astype(np.uint8))
+        put(folder/'masks'/name, np.full((48, 48 + k), 2, np.uint8) if k < 60 else np.full((48, 48), 200, np.uint8))
+    code, found = checked(folder)
+    said = [v for v in capsys.readouterr().out.splitlines() if v.startswith(('error', 'warning'))]
+    assert code == 1 and len(found) == len([f for f in found if f['error']]) == 99      # the 48 x 48 among the first is right
+    assert len(said) == 2 and sum(v.startswith('error, size of mask: 59 times, ') for v in said) == 1
+    line = next(v for v in said if 'unknown id' in v)
+    assert line.startswith('error, unknown id: 40 times, ') and line.endswith('fix the mask or the number of classes.')
+    assert line.count('.png') == 3 and ' and 37 more: holds the value 200, ' in line
+    page = (folder/'report.html').read_text(encoding='utf-8')
+    assert page.count('<details>') == 2 and all(page.count(f"more {k:03d}.png") for k in range(1, 100))
+    assert '99 errors' in page
+
+
+@pytest.mark.parametrize('how', ['a folder', 'folders within', 'images itself'])
+def test_links_to_folders_are_followed(how, folder, capsys):
+    "Ten pictures here and the others on another disk, as it were."
+    kept, away = folder/'images', folder.parent/'disk'
+    if how == 'images itself':
+        kept.rename(away)
+        kept.symlink_to(away)
+    for name in ('street', 'exif', 'two') if how == 'folders within' else ():
+        (kept/name).rename(folder.parent/name)
+        (kept/name).symlink_to(folder.parent/name)
+    if how == 'a folder':
+        kept.rename(away)
+        kept.mkdir()
+        (kept/'all').symlink_to(away)
+        (folder/'masks').rename(folder.parent/'masks')
+        (folder/'masks').mkdir()
+        (folder/'masks'/'all').symlink_to(folder.parent/'masks')
+    code, found = checked(folder)
+    assert (code, found) == (0, [])
+    data = folder_data(folder)
+    assert len(data.train) + len(data.val) == N and len(data.labeled) + len(data.val) == MASKS
+    assert train(folder, capsys) == (0, '')
+
+
+def test_training_names_the_links_that_it_passes_over(folder):
+    for name, to in dict(loop='..', lost='/no/such/disk', again='street').items(): (folder/'images'/name).symlink_to(to)
+    data = folder_data(folder)
+    assert len(data.train) + len(data.val) == N
+    for name in ('loop', 'lost', 'again'): assert f"{folder/'images'/name}: is a link " in data.note
+
+
+def test_one_mask_may_serve_two_pictures(folder):
+    first, second = masks_of(folder)[:2]
+    a, b = np.array(Image.open(first)), np.array(Image.open(second))
+    second.unlink()
+    second.symlink_to(first)
+    assert len([f for f in masks_of(folder)]) == MASKS and not [f for f in check(folder).findings if f.kind == 'link']
 
 
 @pytest.mark.parametrize('plant', [lambda d: shutil.rmtree(d), lambda d: (d/'report.html').mkdir(), lambda d: (d/'report.html.part').mkdir()], ids=['no folder', 'report is a folder', 'not writable'])
