@@ -33,19 +33,15 @@ SPECIAL = ('__init__', '__call__', '__len__', '__getitem__', '__iter__', '__add_
 EQUIVALENT = {}
 
 RECORD = '''
-import os as _os, sys as _sys, threading as _threading
-if 'MUTANTS_CALLED' in _os.environ: # which functions of the package are called, in any process
-    _here, _seen = _os.path.dirname(__file__), set()
-    _to = _os.open(_os.environ['MUTANTS_CALLED'], _os.O_CREAT | _os.O_WRONLY | _os.O_APPEND)
-    def _note(frame, event, arg):
-        code = frame.f_code
-        if event != 'call' or code in _seen: return
-        _seen.add(code)
-        if code.co_filename.startswith(_here):
-            line = f'{_os.path.basename(code.co_filename)}:{code.co_firstlineno}\\n'
-            _os.write(_to, line.encode())
-    _sys.setprofile(_note)
-    _threading.setprofile(_note)
+import builtins as _builtins, os as _os
+_seen = set()
+def _called(name): # says once which functions of the package are called, in any process
+    if name in _seen or 'MUTANTS_CALLED' not in _os.environ: return
+    _seen.add(name)
+    to = _os.open(_os.environ['MUTANTS_CALLED'], _os.O_CREAT | _os.O_WRONLY | _os.O_APPEND)
+    _os.write(to, (name + chr(10)).encode())
+    _os.close(to)
+_builtins._called = _called
 '''
 
 
@@ -90,15 +86,36 @@ def body(name, node, how):
     return f"{'yield' if yields(node) else 'return'} {what}"
 
 
+def around(source, node):
+    "What stands before, in and after the body of a function, its docstring apart."
+    stays = ast.get_docstring(node) is not None and len(node.body) > 1
+    first, last, lines = node.body[stays], node.body[-1], source.encode().splitlines(keepends=True)
+    first_line = min([first.lineno, *(d.lineno for d in getattr(first, 'decorator_list', ()))])
+    column = len(lines[first_line - 1]) - len(lines[first_line - 1].lstrip())
+    column = max(column, first.col_offset)
+    start = len(b''.join(lines[:first_line - 1])) + column
+    end = len(b''.join(lines[:last.end_lineno - 1])) + last.end_col_offset
+    text = source.encode()
+    return text[:start].decode(), text[start:end].decode(), text[end:].decode()
+
+
 def mutated(source, name, how):
     "The source with another body for that function; None where it is not defined there."
     node = dict(named(ast.parse(source))).get(name)
     if node is None: return None
-    stays = ast.get_docstring(node) is not None and len(node.body) > 1
-    first, last, lines = node.body[stays], node.body[-1], source.encode().splitlines(keepends=True)
-    head = b''.join(lines[:first.lineno - 1]) + lines[first.lineno - 1][:first.col_offset]
-    tail = lines[last.end_lineno - 1][last.end_col_offset:] + b''.join(lines[last.end_lineno:])
-    return (head + body(name, node, how).encode() + tail).decode()
+    before, _, after = around(source, node)
+    return before + body(name, node, how) + after
+
+
+def watched(source, module):
+    "The source, in which every public function says that it is called."
+    names = [n for n, _ in named(ast.parse(source)) if public(n)]
+    for name in names:
+        before, inside, after = around(source, dict(named(ast.parse(source)))[name])
+        indent = before.rpartition('\n')[2]
+        between = '; ' if indent.strip() else '\n' + indent
+        source = f"{before}_called('{module}.{name}'){between}{inside}{after}"
+    return source
 
 
 def code_cells(text): return [c for c in json.loads(text)['cells'] if c['cell_type'] == 'code']
@@ -130,7 +147,7 @@ class Sources:
         self.clock = int(time.time())
         paths = [*sorted(root.glob('maskmatch/[!_]*.py')), *sorted(root.glob('nbs/[!_]*.ipynb'))]
         self.text = {str(p.relative_to(root)): p.read_text(encoding='utf-8') for p in paths}
-        self.functions, self.hows, self.lines = {}, {}, {}
+        self.functions, self.hows = {}, {}
         for file, text in self.text.items():
             if file.endswith('.py'): self.add(Path(file), text)
         tests = [p for p in sorted(root.glob('tests/*.py')) if p.stem != 'mutants']
@@ -142,8 +159,6 @@ class Sources:
     def add(self, file, text):
         for name, node in named(ast.parse(text)):
             full = f'{file.stem}.{name}'
-            line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            self.lines[f'{file.name}:{line}'] = full    # as a code object tells where it begins
             if not public(name): continue
             self.functions[full], self.hows[full] = ast.get_source_segment(text, node), ways(name, node)
 
@@ -184,10 +199,15 @@ class Sources:
         path.write_text(text, encoding='utf-8')
         os.utime(path, (self.clock, self.clock))
 
-    def heal(self, tree, function):
-        "Take a mutant out again."
-        module = function.split('.')[0]
-        for f in (f'maskmatch/{module}.py', self.home(module)): self.put(tree/f, self.text[f])
+    def heal(self, tree):
+        "As it was."
+        for f, text in self.text.items():
+            if (tree/f).read_text(encoding='utf-8') != text: self.put(tree/f, text)
+
+    def watch(self, tree):
+        "Let every function of the modules say that it is called."
+        for f, text in self.text.items():
+            if f.endswith('.py'): self.put(tree/f, watched(text, Path(f).stem))
 
 
 def warm():
@@ -260,9 +280,10 @@ def as_it_is(tree, src, job, key, limit):
     "A job without a mutant: does it pass, how long does it take, and what does it call?"
     called = tree.parent/'called'
     called.unlink(missing_ok=True)
+    src.watch(tree)
     verdict, seconds, said = forked(tree, job, limit, called)
-    seen = {src.lines.get(x) for x in called.read_text().split()} if called.exists() else set()
-    calls = sorted(seen - {None})
+    src.heal(tree)
+    calls = sorted(set(called.read_text().split())) if called.exists() else []
     if verdict != 'passed': calls, (verdict, seconds, said) = None, forked(tree, job, limit)
     why = '' if verdict == 'passed' else reason(said)
     return dict(job=job, key=key, verdict=verdict, seconds=seconds, calls=calls, why=why)
@@ -282,7 +303,7 @@ def tried(tree, src, base, function, how):
             if r['verdict'] != 'passed' or row['by']: continue
             src.plant(tree, function, how)
             verdict, _, said = forked(tree, r['job'], 60 + 4*r['seconds'])
-            src.heal(tree, function)
+            src.heal(tree)
             row['tried'] += 1
             if verdict == 'passed': continue
             row |= dict(by=r['job'], why=reason(said), verdict='killed' if verdict == 'failed' else verdict)
