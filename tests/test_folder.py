@@ -570,5 +570,6 @@ def test_the_page_in_a_browser(width, browser, folder, capsys):
     for f in found: assert f['kind'] + ': ' + f['text'] in text
     assert odd in text and '1 error, 1 warning.' in text and 'a class with a name' in text and browser.title == 'mine'
     assert browser.execute_script('return document.documentElement.scrollWidth') <= width
-    assert complaints(browser) == [] and [u for u in requests(browser) if not u.startswith(('data:', address))] == []
+    asked = requests(browser)
+    assert complaints(browser) == [] and address in asked and [u for u in asked if not u.startswith(('data:', address))] == []
     assert browser.execute_script('return getComputedStyle(document.querySelector("li.error")).borderLeftWidth') == '4px'

@@ -46,6 +46,15 @@ def test_notebook_runs(nb, python, kernels, tmp_path):
     assert not r.still, f'skipped with everything installed: {r.still}'
 
 
+def test_what_is_skipped_is_seen():
+    "Every notebook that does without a package says so in the words that `bare` looks for."
+    said = [line for nb in NOTEBOOKS for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] if not ''.join(c['source']).startswith('#| export')
+            for line in ''.join(c['source']).splitlines() if line.startswith('except ImportError as e: ')]
+    assert len(said) >= 7
+    for line in said:
+        assert bare.SKIPS.findall(line.replace('{e}', "No module named 'some.package'")) == ['some.package'], line
+
+
 @pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda p: p.stem)
 def test_first_code_cell_installs_what_is_missing(nb):
     from colab import cell

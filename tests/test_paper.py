@@ -52,12 +52,21 @@ def test_slugs_are_those_of_pandoc():
 
 # -- every page ---------------------------------------------------------------------------------------------------------------
 
+LINK = re.compile(r'\]\((?:(\w+)\.ipynb)?(?:#([^)\s]+))?\)')
+
+
 @pytest.mark.parametrize('name', NOTEBOOKS)
 def test_links_between_pages_resolve(name):
     text = outside_code('\n\n'.join(sources(name, 'markdown')))
-    for page, anchor in re.findall(r'\]\((?:(\w+)\.ipynb)?(?:#([^)\s]+))?\)', text):
+    for page, anchor in LINK.findall(text):
         assert has(page or name, anchor), f'{name} links to {page or name}#{anchor}'
     assert not [h for h in headings(name) if headings(name).count(h) > 1 and f'#{h})' in text]                      # an anchor that two headings share
+
+
+def test_links_are_seen():
+    found = [m for n in NOTEBOOKS for m in LINK.findall(outside_code('\n\n'.join(sources(n, 'markdown')))) if any(m)]
+    assert len(found) > 500 and sum(bool(anchor) for _, anchor in found) > 250
+    assert not has('nowhere', '') and not has('04_teacher', 'nowhere') and has('04_teacher', 'the-average')
 
 
 @pytest.mark.parametrize('name', NUMBERED)
@@ -76,9 +85,13 @@ def blocks(name): # the python blocks of the solutions
     return re.findall(r'^```python\n(.*?)^```', text[1], re.M | re.S) if len(text) > 1 else []
 
 
-@pytest.mark.parametrize('name', [n for n in NUMBERED if blocks(n)])
+WITH_SOLUTIONS = [n for n in NUMBERED if blocks(n)]
+
+
+@pytest.mark.parametrize('name', WITH_SOLUTIONS)
 def test_solutions_run(name):
     "What a solution shows stands in a cell of the notebook, which the tests run; a last expression may be part of an assert there."
+    assert len(WITH_SOLUTIONS) > 8
     run = {''.join(line.split('#')[0].split()) for s in sources(name, 'code') for line in s.splitlines()}
     for b in blocks(name):
         lines = [''.join(line.split('#')[0].split()) for line in b.splitlines()]
@@ -104,6 +117,13 @@ def test_every_term_has_one_entry_with_a_page():
     for word in 'pseudo-label confidence threshold student teacher ema cutmix lcr patch mask scale term iou-and-miou logits batchnorm partition'.split(): assert word in names
 
 
+def test_the_commands_are_those_that_are_installed():
+    entry = re.search(r'^### Command\n\n(.+)', '\n\n'.join(sources('20_glossary', 'markdown')), re.M)[1]
+    assert set(re.findall(r'`(maskmatch_\w+)`', entry)) == set(scripts()) and len(scripts()) == 12 and ' twelve' in entry
+    index = '\n\n'.join(sources('index', 'markdown'))
+    assert set(re.findall(r'\bmaskmatch_\w+', index)) == set(scripts())
+
+
 # -- from paper to code ---------------------------------------------------------------------------------------------------------
 
 def test_the_paper_is_covered(rows):
@@ -123,6 +143,7 @@ def test_its_pages_and_equations_are_there(rows):
 
 
 def test_its_functions_are_there_and_used(rows):
+    assert sum(len(r.functions) for r in rows) > 30
     for r in rows:
         code = '\n'.join(s for p in r.pages for s in sources(p.split('#')[0], 'code'))
         for f in r.functions:

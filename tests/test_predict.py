@@ -1,6 +1,5 @@
 "`maskmatch_predict` from end to end: formats, folders, refusals, an end in the middle, memory."
 import csv
-import importlib.util
 import json
 import signal
 import subprocess
@@ -114,9 +113,12 @@ def test_what_cannot_work_is_said_in_a_sentence(run, formats, tmp_path):
     refused(call(run, d, '--out', out, '--window', '20', '--stride', '30'), 'stride 30'), refused(call(run, d, '--out', out, '--checkpoint', 'best'), '--checkpoint best')
     refused(call(run, '--out', out), 'paths'), refused(call(run, d, '--out', d), 'is not empty and holds no predictions')
     assert not out.exists()
-    if not importlib.util.find_spec('av'):
-        (tmp_path/'clip.mp4').touch()
-        refused(call(run, tmp_path/'clip.mp4', '--out', out), 'clip.mp4', 'pip install av')
+
+
+def test_a_video_without_the_package_that_reads_it(run, tmp_path, monkeypatch):
+    monkeypatch.setattr('maskmatch.predict.find_spec', lambda name: None)
+    (tmp_path/'clip.mp4').touch()
+    refused(call(run, tmp_path/'clip.mp4', '--out', tmp_path/'out'), 'clip.mp4', 'pip install av', out=tmp_path/'out')
 
 
 def test_a_broken_picture_is_named_and_the_others_are_done(run, formats, tmp_path):
