@@ -102,7 +102,7 @@ def begin(c:Config, data:Data, run:Run, threads:Threads)->Learner:
     L = make_learner(c, data, None if first and not going else 'none')
     if going: L.load_state(run.latest())
     if world() > 1: L.load_state(unpack(io.BytesIO(common(pack(L.state()) if first else None))))
-    threads.start(L.t, c.steps, lambda: trial(c, L))
+    threads.start(L.t, c.steps, lambda: trial(c, L), L.seconds/L.t if L.t else math.inf)
     if not first: return L
     if not going: describe(c, data, run, threads)
     if going: print(f"{run.dir}: continues at step {L.t}." if L.t < c.steps else f"{run.dir}: is finished at step {L.t}; --steps with a larger number extends it.")
