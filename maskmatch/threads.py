@@ -66,7 +66,9 @@ def quickest(
 # %% ../nbs/17c_threads.ipynb #f1a73120
 class Pace:
     "Says when steps have come to take more than twice as long."
-    def __init__(self): self.last, self.best = deque(maxlen=5), math.inf
+    def __init__(self,
+        best:float=math.inf, # seconds of a step so far, of a run that goes on
+    ): self.last, self.best = deque(maxlen=5), best
 
     def slow(self, seconds:float)->bool: # of the step before
         "Has it become slow?"
@@ -114,13 +116,14 @@ class Threads:
     def start(self,
         t:int, steps:int, # step from which the run goes on; length of the run
         trial, # makes what `race` calls: a piece of a training step that leaves no trace
+        best:float=math.inf, # see `Pace`
     ):
         "Before the first step. What is chosen lies in the record before it is used."
         self.steps, self.trial, self.rows = steps, trial, recorded(self.file) if self.file else []
         held = [r for r in self.rows if r['step'] <= t][-1:]
         if self.free and held and held[0]['cores'] == self.cores: torch.set_num_threads(held[0]['threads'])
         elif not self.raced(t): self.use(t, self.usual, self.said or 'as usual')
-        self.last = self.clock()
+        self.pace, self.last = Pace(best), self.clock()
 
     def use(self, t:int, n:int, why:str):
         "From step t on, n threads."

@@ -151,7 +151,7 @@ def begin(c:Config, data:Data, run:Run, threads:Threads)->Learner:
     if going: L.load_state(run.latest())
     elif first and source: start_from(L, source, c)
     if world() > 1: L.load_state(unpack(io.BytesIO(common(pack(L.state()) if first else None))))
-    threads.start(L.t, c.steps, lambda: trial(c, L))
+    threads.start(L.t, c.steps, lambda: trial(c, L), L.seconds/L.t if L.t else math.inf)
     if not first: return L
     if going: print(how_it_goes_on(c, L, run))
     else: describe(c, data, run, threads)
