@@ -510,7 +510,6 @@ def test_training_names_the_links_that_it_passes_over(folder):
 
 def test_one_mask_may_serve_two_pictures(folder):
     first, second = masks_of(folder)[:2]
-    a, b = np.array(Image.open(first)), np.array(Image.open(second))
     second.unlink()
     second.symlink_to(first)
     assert len([f for f in masks_of(folder)]) == MASKS and not [f for f in check(folder).findings if f.kind == 'link']

@@ -126,7 +126,7 @@ def test_a_broken_picture_is_named_and_the_others_are_done(run, formats, tmp_pat
     for i, x in enumerate(pictures(5)): Image.fromarray(x).save(tmp_path/'in'/f'{i}.png')
     (tmp_path/'in'/'1b.png').write_bytes((tmp_path/'in'/'1.png').read_bytes()[:3000]), (tmp_path/'in'/'2b.jpg').write_text('no picture'), (tmp_path/'in'/'3b.png').touch()
     p = call(run, tmp_path/'in', '--out', tmp_path/'out')
-    refused(p, '1b.png: cannot be read', '2b.jpg: cannot be read', '3b.png: cannot be read', '3 of the files', lines=4)
+    refused(p, '1b.png: cannot be read', '2b.jpg: cannot be read', '3b.png: cannot be read', '3 of the files', 'cannot be read as an image: 3', lines=4)
     assert sorted(q.stem for q in (tmp_path/'out'/'ids').iterdir()) == list('01234') and len((tmp_path/'out'/'areas.csv').read_text().splitlines()) == 6
 
 
@@ -186,6 +186,109 @@ def test_a_video_is_its_frames(run, tmp_path):
     assert '7 were there already' in ok(call(run, tmp_path/'clip.mp4', '--out', tmp_path/'out'))
     (tmp_path/'bad.mp4').write_text('no video')
     refused(call(run, tmp_path/'bad.mp4', '--out', tmp_path/'none'), 'bad.mp4: cannot be read as a video', lines=2)
+
+
+def film(path, n=40, codec='mpeg4', every=10):
+    "A video with a key frame every ten."
+    av = pytest.importorskip('av')
+    scenes = pictures(n)
+    with av.open(str(path), 'w') as v:
+        stream = v.add_stream(codec, rate=10, options=dict(g=str(every), sc_threshold='1000000000'))
+        stream.width = stream.height = 64
+        stream.pix_fmt = 'yuv420p'
+        for x in scenes: v.mux(stream.encode(av.VideoFrame.from_ndarray(x, format='rgb24')))
+        v.mux(stream.encode())
+    with av.open(str(path)) as v: return [(q.pos, q.size) for q in v.demux(video=0) if q.size]
+
+
+def zeroed(path, start, size):
+    data = bytearray(path.read_bytes())
+    data[start:start + size] = bytes(size)
+    path.write_bytes(data)
+
+
+def cut(path, share): path.write_bytes(path.read_bytes()[:int(path.stat().st_size*share)])
+
+
+def sound(path):
+    av = pytest.importorskip('av')
+    with av.open(str(path), 'w') as v:
+        stream = v.add_stream('aac', rate=8000)
+        hum = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), 'fltp', 'mono')
+        hum.sample_rate = 8000
+        v.mux(stream.encode(hum)), v.mux(stream.encode())
+
+
+def test_no_video_ends_the_others(run, tmp_path):
+    "Every kind of damage at once, beside a good picture and a good video: each is one sentence, all others are done."
+    d = tmp_path/'in'
+    d.mkdir()
+    Image.fromarray(pictures(1)[0]).save(d/'z.png')
+    (d/'text.mp4').write_text('no video'), (d/'empty.mov').touch(), sound(d/'sound.mp4')
+    film(d/'whole.mp4'), film(d/'half.mp4'), cut(d/'half.mp4', .5)
+    at = film(d/'one.mp4')
+    zeroed(d/'one.mp4', *at[13])
+    at = film(d/'middle.mp4')
+    zeroed(d/'middle.mp4', at[15][0], at[24][0] - at[15][0])
+    film(d/'short.mkv'), cut(d/'short.mkv', .5)
+    at = film(d/'tail.mp4')
+    zeroed(d/'tail.mp4', at[31][0], at[-1][0] + at[-1][1] - at[31][0])
+    film(d/'none.avi'), cut(d/'none.avi', .02)
+    p = process('maskmatch_predict', run, d, '--out', tmp_path/'out', '--device', 'cpu')
+    want = {'text.mp4': 'cannot be read as a video', 'empty.mov': 'cannot be read as a video', 'sound.mp4': 'holds no video, only sound',
+            'half.mp4': 'cannot be read as a video', 'one.mp4': 'frames are damaged, 7 of 40, the first after 13 ', 'none.avi': 'cannot be read as a video',
+            'middle.mp4': 'frames are damaged, 15 of 40, the first after 15 ', 'short.mkv': 'breaks off after ', 'tail.mp4': 'breaks off after 31 frames'}
+    refused(p, *(f'{d/k}: {v}' for k, v in want.items()), lines=len(want) + 1)
+    assert all('take it out.' in v for v in p.stderr.splitlines()[:-1])
+    summary = p.stderr.splitlines()[-1]
+    assert '9 of the files' in summary and all(v in summary for v in ('cannot be read as a video: 4', 'frames are damaged: 2', 'breaks off: 2', 'holds no video, only sound: 1'))
+    made = {q.relative_to(tmp_path/'out'/'ids').with_suffix('').as_posix() for q in (tmp_path/'out'/'ids').rglob('*.png')}
+    numbers = lambda name: sorted(int(v.split('/')[1]) for v in made if v.startswith(name + '/'))
+    assert 'z' in made and numbers('whole') == list(range(40)) and not numbers('half')
+    assert numbers('one') == [*range(13), *range(20, 40)] and numbers('middle') == [*range(15), *range(30, 40)] and numbers('tail') == list(range(31))
+    short = numbers('short')
+    assert short == list(range(len(short))) and 5 < len(short) < 35 and f'breaks off after {len(short)} frames' in p.stderr
+    for name in ('one', 'tail', 'short', 'middle'): # what is kept is what it was
+        for k in numbers(name): assert (ids(tmp_path/'out', f'{name}/{k:06d}') == ids(tmp_path/'out', f'whole/{k:06d}')).mean() > .99
+    again = process('maskmatch_predict', run, d, '--out', tmp_path/'out', '--device', 'cpu')
+    assert again.returncode == 2 and '0 made' in again.stdout and sorted(again.stderr.splitlines()) == sorted(p.stderr.splitlines())
+
+
+@pytest.mark.parametrize('codec, end', [('libx264', 'mp4'), ('libx264', 'mkv'), ('mpeg4', 'avi'), ('libvpx', 'webm')])
+def test_random_damage_to_a_video_is_a_sentence_or_nothing(tmp_path, codec, end):
+    av = pytest.importorskip('av')
+    from maskmatch.notation import BadInput
+    from maskmatch.video import frames
+    try: film(tmp_path/f'whole.{end}', codec=codec)
+    except (av.FFmpegError, ValueError): pytest.skip(f'no {codec} here')
+    data, draw, said = (tmp_path/f'whole.{end}').read_bytes(), np.random.default_rng(0), 0
+    assert len(list(frames('v', tmp_path/f'whole.{end}'))) == 40
+    for k in range(24):
+        b = bytearray(data)
+        if k % 3 == 0: b = b[:draw.integers(len(b))]
+        elif k % 3 == 1:
+            at = int(draw.integers(len(b) - 300))
+            b[at:at + 300] = bytes(300)
+        else:
+            for at in draw.integers(0, len(b), 20): b[at] = draw.integers(256)
+        (tmp_path/f'x.{end}').write_bytes(b)
+        *good, last = frames('v', tmp_path/f'x.{end}')
+        assert all(isinstance(v.source, np.ndarray) for v in good)
+        if not isinstance(last.source, BadInput): continue
+        said += 1
+        assert str(last.source).startswith(str(tmp_path/f'x.{end}: ')) and 'take it out.' in str(last.source) and '\n' not in str(last.source)
+    assert said > 8
+
+
+def test_links_are_followed_once(run, tmp_path):
+    d, disk = tmp_path/'in', tmp_path/'disk'
+    d.mkdir(), disk.mkdir()
+    for i, x in enumerate(pictures(4)): Image.fromarray(x).save((d if i < 2 else disk)/f'{i}.png')
+    for name, to in dict(all=disk, more='../disk', loop='..', lost='nowhere').items(): (d/name).symlink_to(to)
+    p = process('maskmatch_predict', run, d, '--out', tmp_path/'out', '--device', 'cpu')
+    assert p.returncode == 0 and '4 made' in p.stdout and p.stderr.count('\n') == 3, p.stderr
+    for name in ('more', 'loop', 'lost'): assert f'{d/name}: is a link ' in p.stderr
+    assert sorted(q.relative_to(tmp_path/'out'/'ids').as_posix() for q in (tmp_path/'out'/'ids').rglob('*.png')) == ['0.png', '1.png', 'all/2.png', 'all/3.png']
 
 
 def test_a_picture_of_80_million_pixels_stays_below_2_gb(tmp_path):

@@ -172,6 +172,20 @@ def test_readme_is_made_from_the_index():
     assert (ROOT/'README.md').read_text(encoding='utf-8') == text(), 'run python docs/readme.py'
 
 
+def test_what_is_to_be_typed_works_from_a_clone():
+    "The package is on no index: an extra is installed from the folder, and each that is named exists."
+    import configparser
+    settings = configparser.ConfigParser(delimiters=['='])
+    settings.read(ROOT/'settings.ini', encoding='utf-8')
+    texts = [*NOTEBOOKS, *MODULES, *ROOT.glob('*.md'), *(ROOT/'docs').glob('*.py'), *(ROOT/'nbs').glob('*.md')]
+    named = set()
+    for p in texts:
+        text = p.read_text(encoding='utf-8').replace('\\', '')
+        assert not re.findall(r"install [-\w ]*['\"]?maskmatch\b", text), p.name
+        named |= set(re.findall(r"install [-\w ]*'\.\[(\w+)\]'", text)) | set(re.findall(r"\bextra\('(\w+)'\)", text))
+    assert {'lite0', 'export', 'live', 'dev'} <= named and all(f'{v}_requirements' in settings['DEFAULT'] for v in named)
+
+
 def test_import_is_quiet():
     "No import of the package (its dependencies apart) opens a socket or starts a process."
     code = '''
