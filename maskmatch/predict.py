@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LARGE', 'KINDS', 'inside', 'find_inputs', 'items', 'opened_item', 'pixels', 'answers', 'place', 'encoded', 'covered',
-           'save', 'told', 'is_done', 'areas', 'key_of', 'opened_folder', 'predict_files', 'PredictConfig', 'check',
-           'cause', 'predict_command', 'maskmatch_predict']
+           'save', 'told', 'is_done', 'areas', 'cause', 'key_of', 'opened_folder', 'predict_files', 'PredictConfig',
+           'check', 'predict_command', 'maskmatch_predict']
 
 # %% ../nbs/24b_predict.ipynb #833394a2
 import csv
@@ -113,7 +113,9 @@ def covered(image, ids, colours, rows=256)->Image.Image: # a strip of rows at a 
 def save(out:Path, s:Segmenter, key:str, kinds, answer)->bool: # whether there was something to save
     "Write what belongs to one picture."
     (item, image), (ids, sure) = answer[:2], answer[2:] or (None, None)
-    if ids is None: return print(str(image), file=sys.stderr, flush=True) or False
+    if ids is None: # in one piece, for other threads may write too
+        print(f'{image}\n', end='', file=sys.stderr, flush=True)
+        return False
     mask, sure, info = Image.fromarray(ids), Image.fromarray(sure), PngInfo()
     counts, mean = mask.histogram()[:len(s.classes)], sum(k*n for k, n in enumerate(sure.histogram()))/255/ids.size
     info.add_text('maskmatch', json.dumps(dict(key=key, size=mask.size, confidence=round(mean, 6), share=[round(n/ids.size, 6) for n in counts])))
@@ -145,6 +147,9 @@ def areas(out:Path, classes, key:str)->bytes:
     return buf.getvalue().encode(errors='surrogateescape')                       # a name may be no text at all
 
 # %% ../nbs/24b_predict.ipynb #d7d3e415
+def cause(e:BadInput, path)->str: # of a sentence on a file: what is wrong, without numbers and details
+    return re.split(r' after \d|[;(\d]', str(e).removeprefix(f'{path}: '))[0].strip(' ,')
+
 def key_of(settings:dict)->str: return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 @contextmanager
@@ -225,9 +230,6 @@ def check(c:PredictConfig):
     for k in ('amp', 'device'): choose(getattr(c, k), dict.fromkeys(CHOICES[k]), f'--{k}')
     for k in ('window', 'stride', 'batch'):
         if getattr(c, k) is not None and getattr(c, k) < 1: raise BadInput(f"--{k} {getattr(c, k)}: must be at least 1.")
-
-def cause(e:BadInput, path)->str: # of a sentence on a file: what is wrong, without numbers and details
-    return re.split(r' after \d|[;(\d]', str(e).removeprefix(f'{path}: '))[0].strip(' ,')
 
 def predict_command(c:PredictConfig):
     "What `maskmatch_predict` does."
