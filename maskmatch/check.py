@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLOSER', 'STYLE', 'Finding', 'caught', 'layout', 'closer', 'passed_over', 'Look', 'look_at', 'odd_picture', 'pages',
            'smooth_share', 'mask_in', 'duplicates', 'about_classes', 'Checked', 'check', 'frequencies', 'in_numbers',
-           'grouped', 'parts', 'in_a_line', 'tally', 'document', 'folded', 'page', 'CheckConfig', 'print_check',
+           'grouped', 'parts', 'in_a_line', 'folded', 'tally', 'document', 'page', 'CheckConfig', 'print_check',
            'run_check', 'maskmatch_check']
 
 # %% ../nbs/23_check.ipynb #bfc0664a
@@ -204,6 +204,11 @@ def in_a_line(group:list)->str: # of findings
     of = '' if len({parts(f)[1] for f in group}) == 1 else ', the first'
     return f"{n} times, {', '.join(where[:3])}{more}{of}: {parts(group[0])[1]}"
 
+def folded(group:list)->str: # html
+    "All of a group, to be opened."
+    if len(group) < 2: return ''
+    return f'<details><summary>all {len(group)}</summary><ul>' + ''.join(f'<li>{escape(f.text)}</li>' for f in group) + '</ul></details>'
+
 # %% ../nbs/23_check.ipynb #52837775
 STYLE = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;
 vertical-align:top}.n{text-align:right}li{overflow-wrap:anywhere;margin:.3rem 0}.error{border-left:4px solid #d33;padding-left:.6rem}.warning{border-left:4px solid #da0;padding-left:.6rem}
@@ -236,11 +241,6 @@ def in_a_line(group:list)->str: # of findings
     more = f' and {n - 3} more' if n > 3 else ''
     of = '' if len({parts(f)[1] for f in group}) == 1 else ', the first'
     return f"{n} times, {', '.join(where[:3])}{more}{of}: {parts(group[0])[1]}"
-
-def folded(group:list)->str: # html
-    "All of a group, to be opened."
-    if len(group) < 2: return ''
-    return f'<details><summary>all {len(group)}</summary><ul>' + ''.join(f'<li>{escape(f.text)}</li>' for f in group) + '</ul></details>'
 
 def page(c:Checked)->str: # html
     "The report of the check."
