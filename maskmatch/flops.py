@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Pass', 'GIGA', 'PAPER_NET', 'TABLE5', 'Cost', 'NormShapes', 'ShapeNorm', 'in_shapes', 'backward_flops', 'counting',
            'forward_flops', 'meta_model', 'known_flops', 'Notes', 'NotedStep', 'meta_step', 'passes', 'table5',
-           'Halved', 'Kept', 'step_cost', 'cost_of', 'estimate', 'fitted', 'flop', 'shown', 'FlopsConfig', 'flops',
-           'print_table5', 'maskmatch_flops']
+           'Halved', 'Kept', 'step_cost', 'of_losses', 'cost_of', 'halves', 'graph_of', 'estimate', 'fitted', 'flop',
+           'shown', 'FlopsConfig', 'flops', 'print_table5', 'maskmatch_flops']
 
 # %% ../nbs/15_flops.ipynb #27845de6
 import math
@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 import torch
 from torch import nn
+from .choices import device_of
 from .config import PRESETS, Config, card, class_count, expected, preset_named, resolve, settle, term_options
+from .learner import best_amp
 from .model import MODELS
 from .notation import BadInput
 from .methods import terms_of
-from .objective import Step, fixmatch, maskmatch, suponly
+from .objective import Step, blocks_of, fixmatch, maskmatch, suponly
 from .processes import world
 from .run import command
 from .teacher import make_teacher
@@ -106,11 +108,11 @@ class NotedStep(Step):
         self.net.view = view
         return super().student(x, view, scale, net)
 
-def meta_step(student, teacher, size:int, batch:int=1, kind:type=Step, slices:int=1)->Step:
+def meta_step(student, teacher, size:int, batch:int=1, kind:type=Step, **options)->Step: # `options` of `Step`
     "A step whose pictures have shapes and no values."
     new = lambda *shape, dtype: torch.empty(batch, *shape, size, size, dtype=dtype, device='meta')
     x, y, valid = new(3, dtype=torch.uint8), new(dtype=torch.int64), new(dtype=torch.bool)
-    return kind(student, teacher, x, y, x, valid, t=8, steps=9, slices=slices)
+    return kind(student, teacher, x, y, x, valid, t=8, steps=9, **options)
 
 def passes(terms, size:int)->list: # of Pass
     "The forward passes that one step of these terms makes."
@@ -151,6 +153,13 @@ class Kept:
     def __init__(self, net):
         copies = [p for p in net.parameters() if isinstance(net, Halved) and p.dim() > 1]
         self.bytes, self.own = {}, {p.untyped_storage()._cdata for p in net.parameters() if all(p is not q for q in copies)}
+        self.before, self.largest = 0, 0
+
+    def watch(self, net):
+        "Note in `largest` what a pass through one of the network's blocks keeps at most, since the last `total`."
+        def enter(*_): self.before = sum(self.bytes.values())
+        def leave(*_): self.largest = max(self.largest, sum(self.bytes.values()) - self.before)
+        for m in blocks_of(net): m.register_forward_pre_hook(enter), m.register_forward_hook(leave)
 
     def pack(self, x):
         "Count a tensor that autograd keeps; views of one storage count once."
@@ -159,7 +168,7 @@ class Kept:
         return x
     def total(self):
         "The bytes since the last call."
-        n, self.bytes = sum(self.bytes.values()), {}
+        n, self.bytes, self.largest = sum(self.bytes.values()), {}, 0
         return n
 
 # %% ../nbs/15_flops.ipynb #4736dd86
@@ -171,50 +180,77 @@ def step_cost(
     size:int, batch:int=1, # side of the crop; pairs
     half:bool=False, # autocast to bfloat16
     slices:int=1, # in which the batch goes through the student; what a slice keeps while its gradient is computed is not in `kept`
+    recompute:bool=False, # see `objective.recomputing`; `kept` has the largest block too, while it is computed again
 )->Cost:
     "One training step, forward and backward, in shapes alone."
     every = in_shapes(nn.ModuleList([net, *terms]))
     params = sum(p.numel() for p in every.parameters())
     if half: every = Halved(every)
-    step, kept, sizes = meta_step(net, make_teacher(net), size, batch, slices=slices), Kept(every), []
+    kept, teacher = Kept(every), make_teacher(net)
+    kept.watch(net)
+    def counted(recompute):
+        return of_losses(terms, meta_step(net, teacher, size, batch, slices=slices, recompute=recompute), kept)
+    flops, sizes, largest = counted(False)
+    if recompute:
+        flops, sizes, _ = counted(True)
+        sizes = map(sum, zip(sizes, largest))
+    return Cost(flops//batch, tuple(sizes), params)
+
+def of_losses(terms, step:Step, kept:Kept)->tuple: # FLOPs; of each loss, the bytes it keeps and the most of a block
+    "What a step in shapes counts."
+    sizes = []
     with counting() as counter:
         for losses in (term(step) for term in terms):
             while True:
                 with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda x: x): loss = next(losses, None)
                 if loss is None: break
-                sizes.append(kept.total())
+                most = kept.largest
+                sizes.append((kept.total(), most))
                 loss.backward()
-    return Cost(counter.get_total_flops()//batch, tuple(sizes), params)
+    return counter.get_total_flops(), *zip(*sizes)
 
 # %% ../nbs/15_flops.ipynb #f852ccdf
 @lru_cache(maxsize=None)
-def cost_of(model, classes, output_stride, size, batch, half, options, slices=1)->Cost:
+def cost_of(model, classes, output_stride, size, batch, half, options, slices=1, recompute=False)->Cost:
     "`step_cost` of a network by name, remembered: most presets differ in their lists alone."
     with torch.device('meta'):
         new = lambda k: MODELS[model](classes, output_stride)
         net, terms = new(0), terms_of(new=new, **dict(options))
-    return step_cost(net, terms, size, batch, half, slices)
+    return step_cost(net, terms, size, batch, half, slices, recompute)
+
+def halves(c:Config)->bool:
+    "Does a run of this configuration multiply 16-bit numbers? Where `--amp auto` leaves it open, on the device that is meant, the machine says."
+    if c.amp != 'auto': return c.amp != 'off'
+    return best_amp(device_of() if c.device == 'auto' else c.device) is not None
+
+def graph_of(c:Config)->tuple: # Cost; bytes
+    "The cost of a step in this process, and the largest graph: with slices, that of the losses and beside it the graph of one slice."
+    batch, slices = c.batch//world(), c.accumulate
+    shape = c.model, class_count(c), c.output_stride, c.size, batch, halves(c), tuple(term_options(c).items())
+    cost = cost_of(*shape, min(slices, 2), c.recompute)                          # two slices or ten: what the losses keep is the same
+    if slices == 1: return cost, max(cost.kept)
+    whole = cost_of(*shape, 1, c.recompute)
+    return cost, max(cost.kept) + max(whole.kept)*math.ceil(batch/slices)//batch
 
 def estimate(c:Config, tflops:float=100.)->dict: # of a resolved configuration; the assumed rate, in 10^12 FLOPs a second
     "Steps, FLOPs, memory and time of a run."
     labeled, unlabeled = expected(c)
     c = settle(c, unlabeled)
-    of = lambda batch, slices: cost_of(c.model, class_count(c), c.output_stride, c.size, batch, c.amp != 'off', tuple(term_options(c).items()), slices)
-    batch, slices = c.batch//world(), c.accumulate
-    cost, whole = of(batch, min(slices, 2)), of(batch, 1)                        # two slices or ten: what the losses keep is the same
-    graph = max(cost.kept) + (slices > 1)*max(whole.kept)*math.ceil(batch/slices)//batch
+    cost, graph = graph_of(c)
     run = cost.flops*c.batch*c.steps
     return dict(labeled=labeled, unlabeled=unlabeled, steps=c.steps, tflop_per_pair=cost.flops/1e12, eflop=run/1e18, parameters=cost.params,
                 weights_gib=16*cost.params/2**30, graph_gib=graph/2**30, all_graphs_gib=sum(cost.kept)/2**30,
                 gib=(16*cost.params + graph)/2**30, tflops=tflops, hours=run/(tflops*1e12)/3600)
 
 def fitted(c:Config)->Config:
-    "The configuration with the fewest slices that need no more than `--max-memory`. Raises `BadInput` if one picture at a time needs more."
-    if c.max_memory is None: return c
-    n = c.batch//world()
-    for c.accumulate in (k for k in range(1, n + 1) if n % k == 0):
+    "The configuration, with `--recompute` where it needs more than `--max-memory` without. Raises `BadInput` if that is not enough."
+    if c.max_memory is None or (gib := estimate(c)['gib']) <= c.max_memory: return c
+    if not (c.recompute or c.compile):
+        c.recompute = True
         if (gib := estimate(c)['gib']) <= c.max_memory: return c
-    raise BadInput(f"--max-memory {c.max_memory:g}: a step needs {gib:.2g} GiB even with one picture at a time; take a smaller --size, --batch or --model, or more processes.")
+    even = ' with --compile, which --recompute does not go with' if c.compile else ' even with --recompute'
+    raise BadInput(f"--max-memory {c.max_memory:g}: a step needs {gib:.2g} GiB{even}; take a smaller --size, --batch or --model, more processes, "
+                   "or --accumulate N, which is another method: each of N slices of a batch is normalized by itself.")
 
 # %% ../nbs/15_flops.ipynb #8da4e29c
 def flop(n:float)->str:

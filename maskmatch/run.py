@@ -70,7 +70,7 @@ def unpack(path): # a file, or an open one
     except Exception as e: raise BadInput(f"{path}: is not a checkpoint that can be loaded safely ({type(e).__name__}).") from None
 
 # %% ../nbs/17_run.ipynb #da8cb621
-MOVES = ('root', 'splits', 'workers', 'save', 'accumulate', 'max_memory', 'compile', 'deterministic') # what another machine may do differently; of these, the last four can change last digits
+MOVES = ('root', 'splits', 'workers', 'save', 'recompute', 'max_memory', 'compile', 'deterministic') # what another machine may do differently; of these, the last two can change last digits
 
 # %% ../nbs/17_run.ipynb #f1c0c687
 class Run:

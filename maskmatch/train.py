@@ -47,7 +47,7 @@ def make_learner(c:Config, data:Data, weights=None)->Learner: # `weights` instea
     "Network, terms and optimiser of a configuration."
     net = make_model(c.model, len(data.classes), c.seed, c.output_stride, weights or c.weights)
     return Learner(net, terms_of(new=lambda k: make_model(c.model, len(data.classes), c.seed + 1000*k, c.output_stride, weights or c.weights), **term_options(c)), data, c.size, c.batch, c.steps, c.lr, alpha=c.alpha, burn_in=c.burn_in, seed=c.seed, device=c.device, head_lr=c.head_lr,
-                   weight_decay=c.weight_decay, amp=best_amp(c.device, c.amp), resize=numbers(c.resize, 'resize'), workers=min(c.workers, os.cpu_count() or 1), watch=c.watch, accumulate=c.accumulate, compile=c.compile,
+                   weight_decay=c.weight_decay, amp=best_amp(c.device, c.amp), resize=numbers(c.resize, 'resize'), workers=min(c.workers, os.cpu_count() or 1), watch=c.watch, accumulate=c.accumulate, recompute=c.recompute, compile=c.compile,
                    cutmix_p=c.cutmix_p, blur=c.blur, bn=tuple(c.bn.split(',')), ensemble=c.ensemble)
 
 # %% ../nbs/14_train.ipynb #06eb5b3b
@@ -94,6 +94,7 @@ def begin(c:Config, data:Data, run:Run)->Learner:
     if going: print(f"{run.dir}: continues at step {L.t}." if L.t < c.steps else f"{run.dir}: is finished at step {L.t}; --steps with a larger number extends it.")
     shared = f", {world()} processes" if world() > 1 else ''
     slices = f", in {c.accumulate} slices" if c.accumulate > 1 else ''
+    if c.recompute: slices += ', with --recompute'
     print(f"{data.note}\n{c.method}: {len(data.labeled)} labelled and {len(data.unlabeled)} unlabelled pictures, {c.steps} steps{slices}, {c.device}{shared}, {run.dir}", flush=True)
     if said := slow_format(c.device, L.amp): print(said, flush=True)
     return L
