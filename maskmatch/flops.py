@@ -232,6 +232,7 @@ def graph_of(c:Config)->tuple: # Cost; bytes
     whole = cost_of(*shape, 1, c.recompute)
     return cost, max(cost.kept) + max(whole.kept)*math.ceil(batch/slices)//batch
 
+# %% ../nbs/15_flops.ipynb #41965c40
 def estimate(c:Config, tflops:float=100.)->dict: # of a resolved configuration; the assumed rate, in 10^12 FLOPs a second
     "Steps, FLOPs, memory and time of a run."
     labeled, unlabeled = expected(c)

@@ -162,6 +162,7 @@ def roomy(x:Tensor, classes:int, mode:str):
         less = '--eval slide, or a smaller --side,' if mode == 'whole' else 'a smaller --window or --side'
         raise BadInput(f"evaluation: {len(x)} x {classes} maps of {x.shape[-2]} x {x.shape[-1]} pixels need more memory than there is; {less} needs less.") from None
 
+# %% ../nbs/12_metrics.ipynb #e37a160e
 def predictions(
     net:nn.Module, # (B,3,H,W) -> (B,C,h,w) logits, in any mode
     pictures:Pictures, # with masks

@@ -62,6 +62,7 @@ def recomputed(
     "What `forward` returns, of which only `xs` are kept: the rest is computed once more when its gradient is due."
     return checkpoint(forward, *xs, use_reentrant=False, context_fn=lambda: (nullcontext(), unwritten(net)), **kwargs)
 
+# %% ../nbs/09_objective.ipynb #b01d7242
 def blocks_of(
     net:nn.Module,
     listed:bool=False, # does it stand in a list of modules?
@@ -116,8 +117,7 @@ class Step:
         bn:tuple=('labeled',), # views that update BatchNorm's running statistics
         amp=None, # dtype of autocast for the networks, or None
         ensemble:str='prob', # what Eq. 7 averages, see `multiscale.ensemble`
-        slices:int=1, # in which the batch goes through the student, see `in_slices`
-        recompute:bool=False, # keep what enters the blocks of a network alone, see `recomputing`
+        slices:int=1, recompute:bool=False, # how the batch goes through the student: see `in_slices`, `recomputing`
     ):
         self.net, self.teacher, self.y, self.u, self.valid = student, teacher, y, u, valid
         self.x, self.seed, self.t, self.cutmix_p, self.blur, self.bn, self.amp, self.kind = normalize(x), seed, t, cutmix_p, blur, bn, amp, ensemble
@@ -173,6 +173,7 @@ def passing(self:Step, view, net=None):
     through = partial(in_slices, slices=self.slices, net=net, recompute=self.recompute)
     with running_stats(net, view in self.bn), self.autocast(): yield through
 
+# %% ../nbs/09_objective.ipynb #ba1c002b
 @patch
 def student(self:Step, x, view, scale=1, net=None):
     "The student's logits for x, (B,C,H,W) float32; `view` names what x is. A second student, of a term, is asked as `net`."
