@@ -85,11 +85,11 @@ def peak_of(
     return out, max(0, resident('VmHWM') - before), resident('VmHWM')
 
 # %% ../nbs/16b_step.ipynb #48bd3972
-MEMORY = {'all graphs alive': 1, 'one graph at a time': 1, 'one at a time, accumulate=4': 4} # name -> slices
+MEMORY = {'all graphs alive': False, 'one graph at a time': False, 'one at a time, recompute': True} # name -> recompute
 
 def memory_way(c:StepConfig, t:Config, data:Data, name:str)->Way: # name: of `MEMORY`
     "The gradient of one and the same step, without the optimiser."
-    L = learner(c, replace(t, tau=0.), data, accumulate=MEMORY[name])
+    L = learner(c, replace(t, tau=0.), data, recompute=MEMORY[name])
     labeled, unlabeled = next(iter(L.batches()))
     for m in L.student.modules(): m.momentum = 1.                               # BatchNorm: the statistics of this batch and no other
     with torch.no_grad(): L.student(normalize(labeled[0].to(c.device)))
@@ -230,7 +230,7 @@ class MemoryRow:
         return [self.what, f'{median(self.ms):.0f}', mib(self.above), mib(self.total), '' if v['ratio'] is None else f"{v['ratio']:.0%}", f'{sum(self.losses):.6f}', f"{v['differs']:.1e}"]
 
 def memory_rows(c:StepConfig):
-    "All graphs alive, one at a time, and in slices."
+    "All graphs alive, one at a time, and with blocks that are computed again."
     first = None
     for name in MEMORY:
         said = (measure if c.device == 'cuda' or c.quick else apart)(replace(c, repeats=1), name)

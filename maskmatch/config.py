@@ -111,8 +111,9 @@ class Config(TrainOptions):
     every: int = 50           # steps between two rows of the log
     watch: bool = False       # open masks of unlabelled pictures, only to log how often pseudo-labels are right (always for shapes)
     compare: str = None       # run folder of another model, shown beside this one in predictions.png
-    accumulate: int = 1       # slices in which a batch goes through the student: the same update with less memory and one more forward pass
-    max_memory: float = None  # GiB that a step may take; --accumulate is chosen so that it does
+    recompute: bool = False   # keep what enters each block of a network alone and compute the rest again: the same update with a fraction of the memory, for a quarter to a third more time
+    accumulate: int = 1       # micro-batches in which a batch goes through the student, each normalized by itself: least memory, another update
+    max_memory: float = None  # GiB that a step may take; --recompute is chosen where it would take more
     compile: bool = False     # torch.compile both networks: slow first steps, faster ones after
     autotune: bool = False    # GPU: time cuDNN's algorithms for every size in the first steps, a minute or two, and keep the fastest
     deterministic: bool = False # GPU: the same bits each time where PyTorch can, slower
@@ -158,7 +159,7 @@ class Preset:
 def card(gib:float)->str:
     "The smallest GPU with a tenth to spare."
     fits = [g for g in (12, 16, 24, 40, 48, 80, 141) if .9*g*1e9 >= gib*2**30]
-    return f'one {fits[0]} GB GPU' if fits else 'no single GPU; --accumulate 2, or several with torchrun'
+    return f'one {fits[0]} GB GPU' if fits else 'no single GPU; --recompute, or several with torchrun'
 
 TABLES = [(1, 'voc/classic', 'r101', {'92': 75.62, '183': 76.11, '366': 79.38, '732': 80.69, '732_cps': 80.69, '1464': 81.79}),
           (2, 'voc/blender_cps', 'r50', {'662': 75.37, '1323': 76.82, '2646': 77.40}), (2, 'voc/blender_cps', 'r101', {'662': 76.66, '1323': 78.56, '2646': 79.44}),
@@ -242,6 +243,7 @@ def check_ranges(c:Config):
     need(c.threads is None or 1 <= c.threads <= 1024, 'threads', 'must lie between 1 and 1024')
     need(c.max_memory is None or c.max_memory > 0, 'max_memory', 'must be above 0'), need(c.side is None or c.side >= 1, 'side', 'must be at least 1')
     need(c.accumulate <= c.batch, 'accumulate', f'there are only {c.batch} pictures in a batch')
+    if c.recompute and c.compile: raise BadInput("--recompute: does not go with --compile; leave one of them out.")
     for k in ('lr', 'head_lr'): need(getattr(c, k) > 0, k, 'must be above 0')
     need(c.steps is None or c.steps >= 1, 'steps', 'must be at least 1')
     need(c.epochs is None or c.epochs > 0, 'epochs', 'must be above 0')

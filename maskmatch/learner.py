@@ -96,11 +96,12 @@ class Learner:
         workers:int=0, # loader processes
         watch:bool=False, # open masks of unlabelled images, only to log how often pseudo-labels are right
         accumulate:int=1, # slices in which this process's part of the batch goes through the student
+        recompute:bool=False, # keep what enters the networks' blocks, and compute the rest again
         compile:bool=False, # `torch.compile` both networks
         **step, # `cutmix_p`, `blur`, `bn`, `ensemble`: see `Step`
     ):
         self.device, self.data, self.size, self.batch, self.steps, self.lr = device, data, size, batch, steps, lr
-        self.burn_in, self.alpha, self.seed, self.amp, self.resize, self.workers, self.watch, self.options = burn_in, alpha, seed, amp, resize, workers, watch, step | dict(slices=accumulate)
+        self.burn_in, self.alpha, self.seed, self.amp, self.resize, self.workers, self.watch, self.options = burn_in, alpha, seed, amp, resize, workers, watch, step | dict(slices=accumulate, recompute=recompute)
         if batch % world(): raise BadInput(f"--batch {batch}: {world()} processes share a batch; give a multiple of {world()}.")
         terms = nn.ModuleList(terms)
         if device == 'cuda' and world() > 1: net, terms = map(nn.SyncBatchNorm.convert_sync_batchnorm, (net, terms))

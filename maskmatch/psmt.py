@@ -7,13 +7,14 @@ __all__ = ['turn', 'ramp', 'weighted_ce', 'size_of', 'adversarial', 'PSMT', 'psm
 
 # %% ../nbs/35_psmt.ipynb #79ee82dd
 import math
+from functools import partial
 import torch
 import torch.nn.functional as F
 from fastcore.meta import delegates
 from torch import Tensor, nn
 from .multiscale import ensemble, resize
 from .notation import BadInput
-from .objective import running_stats, suponly
+from .objective import recomputing, suponly
 from .processes import mine, share, world
 from .teacher import alpha_for, ema_decay, ema_update
 from .weak_to_strong import Pseudo, pseudo_label, selected
@@ -103,17 +104,23 @@ def direction(self:PSMT, step, low, high):
     g, (B, F_, h, w) = step.rng('vat'), high.shape
     noise = mine(torch.randn(B*world(), F_, 1, 1, generator=g)).to(high.device, non_blocking=True) * mine(torch.randn(B*world(), 1, h, w, generator=g)).to(high.device, non_blocking=True)
     low, high = low.detach().float(), high.detach().float()
-    def answer(z): return sum(net.classifier(net.decode(low, z)).float().softmax(1) for net in self.teachers)/2
-    return adversarial(answer, high, noise, self.xi, self.eps)
+    def answer(low, z):
+        out = 0
+        for net in self.teachers:
+            with recomputing(net, step.recompute): out = out + net.classifier(net.decode(low, z)).float().softmax(1)
+        return out/2
+    pieces = zip(*(v.chunk(step.slices) for v in (low, high, noise)))                      # a picture's noise is its own affair
+    return torch.cat([adversarial(partial(answer, low), high, noise, self.xi, self.eps) for low, high, noise in pieces])
 
 @patch
 def disturbed(self:PSMT, step):
     "The student's logits for the strong view, (B,C,H,W) float32, its deep features pushed."
     net = step.net
-    with running_stats(net, 'strong' in step.bn):
-        with step.autocast(): low, high = net.backbone(step.strong)
-        r = self.direction(step, low, high)
-        with step.autocast(): return resize(net.classifier(net.decode(low, high + r.to(high.dtype))).float(), step.u.shape[-2:])
+    with step.passing('strong') as through: low, high = through(net.backbone)(step.strong)
+    r = self.direction(step, low, high)
+    with step.passing('strong') as through:
+        logits = through(lambda low, high: net.classifier(net.decode(low, high)))(low, high + r.to(high.dtype))
+        return resize(logits.float(), step.u.shape[-2:])
 
 # %% ../nbs/35_psmt.ipynb #24eb5c83
 @delegates(suponly)

@@ -82,7 +82,7 @@ def unpack(path): # a file, or an open one
     except Exception as e: raise BadInput(f"{path}: is not a checkpoint that can be loaded safely ({type(e).__name__}).") from None
 
 # %% ../nbs/17_run.ipynb #da8cb621
-MOVES = ('root', 'splits', 'workers', 'save', 'accumulate', 'max_memory', 'compile', 'deterministic', 'threads') # what another machine may do differently; of these, the last five can change last digits
+MOVES = ('root', 'splits', 'workers', 'save', 'recompute', 'max_memory', 'compile', 'deterministic', 'threads') # what another machine may do differently; of these, the last three can change last digits
 
 # %% ../nbs/17_run.ipynb #f1c0c687
 class Run:

@@ -30,7 +30,7 @@ from .datasets import mistakable
 from .flops import estimate, fitted, shown
 from .folder import write_val
 from .learner import Diverged, Learner, best_amp, slow_format
-from .metrics import evaluate, miou, predict
+from .metrics import evaluate, miou, out_of_memory, predict
 from .model import grown, make_model
 from .notation import BadInput, IGNORE
 from .methods import list_methods, terms_of, unused
@@ -66,7 +66,7 @@ def make_learner(c:Config, data:Data, weights=None)->Learner: # `weights` instea
     weights = weights or c.weights
     new = lambda k: make_model(c.model, len(data.classes), c.seed + 1000*k, c.output_stride, weights)
     return Learner(new(0), terms_of(new=new, **term_options(c)), data, c.size, c.batch, c.steps, c.lr, alpha=c.alpha, burn_in=c.burn_in, seed=c.seed, device=c.device, head_lr=c.head_lr,
-                   weight_decay=c.weight_decay, amp=best_amp(c.device, c.amp), resize=numbers(c.resize, 'resize'), workers=min(c.workers, os.cpu_count() or 1), watch=c.watch, accumulate=c.accumulate, compile=c.compile,
+                   weight_decay=c.weight_decay, amp=best_amp(c.device, c.amp), resize=numbers(c.resize, 'resize'), workers=min(c.workers, os.cpu_count() or 1), watch=c.watch, accumulate=c.accumulate, recompute=c.recompute, compile=c.compile,
                    cutmix_p=c.cutmix_p, blur=c.blur, bn=tuple(c.bn.split(',')), ensemble=c.ensemble)
 
 # %% ../nbs/14_train.ipynb #06eb5b3b
@@ -157,6 +157,7 @@ def begin(c:Config, data:Data, run:Run, threads:Threads)->Learner:
     else: describe(c, data, run, threads)
     shared = f", {world()} processes" if world() > 1 else ''
     slices = f", in {c.accumulate} slices" if c.accumulate > 1 else ''
+    if c.recompute: slices += ', with --recompute'
     print(f"{data.note}\n{c.method}: {len(data.labeled)} labelled and {len(data.unlabeled)} unlabelled pictures, {c.steps} steps{slices}, {c.device}{shared}, {run.dir}", flush=True)
     if said := slow_format(c.device, L.amp): print(said, flush=True)
     return L
@@ -167,11 +168,11 @@ def rescued(L:Learner, run:Run):
     "Whatever ends the training from outside becomes one sentence, after a checkpoint if the learner stands between two steps."
     try: yield
     except Diverged: raise
-    except (BadInput, RuntimeError, ConnectionError, EOFError, FileNotFoundError) as e:
-        known, memory = isinstance(e, BadInput), isinstance(e, torch.OutOfMemoryError)
+    except (BadInput, RuntimeError, MemoryError, ConnectionError, EOFError, FileNotFoundError) as e:
+        known, memory = isinstance(e, BadInput), out_of_memory(e)
         lost = 'DataLoader worker' in str(e) or isinstance(e, (OSError, EOFError)) and L.workers # a loader that is gone cannot hand over a batch it has announced
         if not (known or memory or lost): raise
-        said = sentence_of(e) if known else "the GPU's memory is too small; --accumulate 2 needs less, --max-memory GIB chooses it" if memory else \
+        said = sentence_of(e) if known else "the memory is too small for a step; --recompute needs less, and --max-memory GIB chooses it" if memory else \
                "a loader process was ended from outside, often for want of memory; try fewer --workers"
         if L.whole and not rank():
             with suppress(BadInput): run.save('last.pt', L.state()) # a full disk: the checkpoint before is still there
@@ -244,15 +245,18 @@ def gallery(c:Config, L:Learner, n:int=6)->Figure:
     index = [round(k) for k in torch.linspace(0, len(L.data.val) - 1, min(n, len(L.data.val))).tolist()]
     x = [torch.from_numpy(np.array(L.data.val.image(i))).permute(2, 0, 1) for i in index]
     columns = [('image', x), ('truth', [np.array(L.data.val.label(i)) for i in index])]
-    said = lambda net: [predict(net, v[None].to(c.device), L.amp)[0].cpu() for v in x]
+    def said(net): # of each picture, classes and how sure they are: probabilities of one picture at a time
+        for v in x:
+            p = predict(net, v[None].to(c.device), L.amp)[0]
+            yield p.argmax(0).cpu(), p.amax(0).cpu()
     if c.compare:
         other = Run(c.compare)
         theirs = config_of(other, device=c.device)
         net = network_of(other, theirs, L.data)
-        columns.append(('labels only' if theirs.method == 'suponly' else theirs.method, [p.argmax(0) for p in said(net)]))
+        columns.append(('labels only' if theirs.method == 'suponly' else theirs.method, [ids for ids, _ in said(net)]))
     L.teacher.eval()
-    p = said(L.teacher)
-    return draw_predictions(columns + [('teacher', [v.argmax(0) for v in p]), ('confidence', [v.amax(0) for v in p])])
+    ids, sure = zip(*said(L.teacher))
+    return draw_predictions(columns + [('teacher', list(ids)), ('confidence', list(sure))])
 
 # %% ../nbs/14_train.ipynb #c45c2361
 def list_presets():

@@ -12,7 +12,7 @@ from fastcore.meta import delegates
 from torch import Tensor, nn
 from .multiscale import at_scale
 from .notation import BadInput
-from .objective import running_stats, suponly
+from .objective import suponly
 from .processes import mine, world
 from .weak_to_strong import WeakToStrong, consistency
 
@@ -46,7 +46,9 @@ def disturbed(
     net, g = step.net, step.rng('channels')
     if not hasattr(net, 'backbone'): raise BadInput(f"--method unimatch: {type(net).__name__} has no `backbone` whose features could be disturbed; choose another method, or name the encoder so.")
     masks = [draw_channels(len(step.weak), n, g, drop).to(step.weak.device, non_blocking=True) for n in (net.backbone.low, net.backbone.high)]
-    with multiplied(net.backbone, masks), running_stats(net, 'disturbed' in step.bn), step.autocast(): return at_scale(net.forward, step.weak)
+    def forward(x, *masks):
+        with multiplied(net.backbone, masks): return net.forward(x)
+    with step.passing('disturbed') as through: return at_scale(lambda x: through(forward)(x, *masks), step.weak)
 
 # %% ../nbs/32_unimatch.ipynb #d93177f1
 class UniMatch(nn.Module):

@@ -38,7 +38,8 @@ def apart(a, b): # largest difference of weights, teacher and log
 
 
 PLAIN = dict(method='maskmatch', terms=dict(tau=.2))
-TODOS = dict(maskmatch=PLAIN, options=dict(method='maskmatch', terms=dict(tau=.2, norm='valid', loss='ohem', sampler='block', min_kept=.3), options=dict(accumulate=2)), meanteacher=dict(method='meanteacher'))
+TODOS = dict(maskmatch=PLAIN, options=dict(method='maskmatch', terms=dict(tau=.2, norm='valid', loss='ohem', sampler='block', min_kept=.3), options=dict(accumulate=2)), meanteacher=dict(method='meanteacher', options=dict(recompute=True)))
+BN = dict(method='maskmatch', bn=True)
 
 
 @pytest.fixture(scope='module')
@@ -46,7 +47,7 @@ def one(tmp_path_factory): return jobs(1, tmp_path_factory.mktemp('one'), TODOS)
 
 
 @pytest.fixture(scope='module')
-def two(tmp_path_factory): return jobs(2, tmp_path_factory.mktemp('two'), TODOS | dict(half=PLAIN | dict(stop=4), bn=dict(method='maskmatch', bn=True)))     # 4: between two rows of the log
+def two(tmp_path_factory): return jobs(2, tmp_path_factory.mktemp('two'), TODOS | dict(half=PLAIN | dict(stop=4), bn=BN, recompute=BN | dict(options=dict(recompute=True))))     # 4: between two rows of the log
 
 
 @pytest.mark.parametrize('name', TODOS)
@@ -68,6 +69,14 @@ def test_batchnorm_keeps_one_network(two, tmp_path):
     "Each process normalises with its own pictures, yet weights and running statistics stay the same everywhere: teachers evaluated in shards agree with the one in the file."
     again = jobs(1, tmp_path, dict(bn=dict(method='maskmatch', bn=True, start=save(two['bn']['state'], tmp_path), stop=12)))['bn']
     assert torch.equal(again['teacher'], two['bn']['teacher'])
+
+
+def test_recomputing_changes_nothing_in_two_processes(two):
+    "Each normalises with its own pictures, the second time as the first."
+    a, b = (two[k]['state'] for k in ('bn', 'recompute'))
+    assert a['student'].keys() == b['student'].keys()
+    for k, v in a['student'].items(): assert torch.equal(v, b['student'][k]), k
+    assert two['bn']['rows'] == two['recompute']['rows']
 
 
 def save(state, folder):
