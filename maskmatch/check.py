@@ -265,8 +265,9 @@ def print_check(c:Checked):
     "What the command prints."
     if c.data:
         for k, v in in_numbers(c).items(): print(f'{k:16}{v}')
-        print(f"\n{'class':20}{'pixels':>9}{'labelled':>10}{'validate':>10}")
-        for k, s, a, b in frequencies(c): print(f'{k:20}{s:9.2%}{a:10}{b:10}')
+        wide = max(20, *map(len, c.data.classes))
+        print(f"\n{'class':{wide}}{'pixels':>9}{'labelled':>10}{'validate':>10}")
+        for k, s, a, b in frequencies(c): print(f'{k:{wide}}{s:9.2%}{a:10}{b:10}')
         print()
     for v in grouped(c.findings): print(f"{'error' if v[0].error else 'warning'}, {v[0].kind}: {in_a_line(v)}")
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PAPER', 'DEFAULTS', 'TABLES', 'NETWORKS', 'GIB', 'PRESETS', 'CHOICES', 'TRAIN', 'DataOptions', 'MethodOptions',
            'TrainOptions', 'folder_of', 'held', 'Config', 'Preset', 'card', 'presets', 'preset_named', 'chosen',
-           'defaults', 'resolve', 'check_compared', 'check_ranges', 'numbers', 'class_count', 'expected', 'settle',
-           'term_options', 'own_options', 'on_machine']
+           'defaults', 'resolve', 'check_compared', 'room', 'check_ranges', 'numbers', 'class_count', 'expected',
+           'settle', 'term_options', 'own_options', 'on_machine']
 
 # %% ../nbs/13b_config.ipynb #547444e7
 import math
@@ -22,6 +22,7 @@ from .methods import check_used, every_option, parts_of
 from .metrics import MODES
 from .model import MODELS
 from .notation import BadInput
+from .processes import cores
 from .run import Run
 from .splits import PUBLISHED, count_labeled, is_list, read_ids
 from .teacher import alpha_for
@@ -106,8 +107,9 @@ class Config(TrainOptions):
     seed: int = 0             # seed of weights, order, crops and masks
     device: str = 'auto'      # auto, cpu, cuda or mps
     amp: str = 'auto'         # autocast: auto, bf16, fp16 or off; config.json holds what auto came to, and a run keeps it on another machine
-    workers: int = None       # loader processes; 0: the training process loads. Default: 0 on a CPU, up to 8 on a GPU
+    workers: int = None       # loader processes, in all, of each training process; 0: it loads by itself. Default: 0 on a CPU, on a GPU up to 8; never more than its share of the machine's processors
     threads: int = None       # threads of PyTorch. Default: on a CPU as many as a short race finds fast, at the start and when steps become slow; threads.csv tells. With a number, a run can be repeated bit for bit
+    recalibrate: int = 0      # batches of unlabelled crops from which BatchNorm's statistics in the teacher are estimated anew after the last step; 0: they stay as training left them
     every: int = 50           # steps between two rows of the log
     watch: bool = False       # open masks of unlabelled pictures, only to log how often pseudo-labels are right (always for shapes)
     compare: str = None       # run folder of another model, shown beside this one in predictions.png
@@ -208,6 +210,7 @@ def resolve(c:Config)->Config:
     said = {'labeled'} if c.split else set()
     if c.steps is not None or c.epochs is not None: said |= {'steps', 'epochs'}
     for k, v in defaults(c).items():
+        if k in ('p', 'blur'): v = min(v, room(c)[k])
         if getattr(c, k) is None and k not in said: setattr(c, k, v)
     for k, v in PAPER.items():
         if getattr(c, k) is None: setattr(c, k, v)
@@ -230,6 +233,10 @@ def check_compared(c:Config):
     if other.get('data') != c.data: raise BadInput(f"--compare {c.compare}: is a run on {other.get('data')}, not {c.data}; compare with a run on the same data.")
     if not Path(c.compare, 'last.pt').exists(): raise BadInput(f"--compare {c.compare}: has no last.pt yet; let that run get to its first evaluation.")
 
+def room(c:Config)->dict: # option -> the most that it can be
+    "What a crop has room for: a patch as large as itself, and a blur whose kernel, three sigma to each side, is reflected at its border."
+    return dict(p=c.size, blur=(c.size - 1)/3)
+
 def check_ranges(c:Config):
     "One sentence for a number that cannot work."
     def need(ok, k, what):
@@ -239,8 +246,9 @@ def check_ranges(c:Config):
         if f.type is float: need(v is None or math.isfinite(v), f.name, 'give a finite number')
     for k in ('size', 'batch', 'every', 'evals', 'p', 'window', 'stride', 'accumulate'): need(getattr(c, k) >= 1, k, 'must be at least 1')
     for k in ('tau', 'gamma', 'cutmix_p'): need(0 <= getattr(c, k) <= 1, k, 'must lie between 0 and 1')
-    for k in ('lambda1', 'lambda2', 'workers', 'blur', 'weight_decay', 'save'): need(getattr(c, k) is None or getattr(c, k) >= 0, k, 'must not be negative')
+    for k in ('lambda1', 'lambda2', 'workers', 'blur', 'weight_decay', 'save', 'recalibrate'): need(getattr(c, k) is None or getattr(c, k) >= 0, k, 'must not be negative')
     need(c.threads is None or 1 <= c.threads <= 1024, 'threads', 'must lie between 1 and 1024')
+    for k, most in room(c).items(): need(getattr(c, k) <= most, k, f'a crop of {c.size} pixels has room for {most:.4g} at most; take less, or a larger --size')
     need(c.max_memory is None or c.max_memory > 0, 'max_memory', 'must be above 0'), need(c.side is None or c.side >= 1, 'side', 'must be at least 1')
     need(c.accumulate <= c.batch, 'accumulate', f'there are only {c.batch} pictures in a batch')
     if c.recompute and c.compile: raise BadInput("--recompute: does not go with --compile; leave one of them out.")
@@ -304,5 +312,5 @@ def on_machine(c:Config)->Config:
     "What `auto` stands for: device, number format, loader processes. Raises `BadInput` for a GPU that is not there."
     c.device = device_of(c.device)
     c.amp = format_name(best_amp(c.device, c.amp))
-    if c.workers is None: c.workers = min(8, os.cpu_count() or 1) if c.device == 'cuda' else 0
+    if c.workers is None: c.workers = min(8, cores()) if c.device == 'cuda' else 0
     return c

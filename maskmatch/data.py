@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TURNS', 'hush', 'opened', 'turned', 'read', 'header', 'sideways', 'peek', 'rgb', 'as_rgb', 'shrunk', 'checked',
            'spans', 'in_colour', 'color_table', 'by_colour', 'Pictures', 'remember', 'Data', 'nearest', 'meant',
-           'choose', 'Crops', 'Batches', 'loader']
+           'choose', 'Crops', 'Batches', 'Loads', 'loader']
 
 # %% ../nbs/11_data.ipynb #64a5c957
 import difflib
@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from .notation import BadInput, IGNORE, MEAN, rng
 from .processes import mine
 from .views import cut, draw_crop, last_row, valid_mask
@@ -175,7 +175,7 @@ class Pictures:
         return y if y.size == (w, h) else y.resize((w, h), Image.NEAREST)
 
     def whole(self, i): # (H, W) of the file, upright, without decoding it
-        if self.files: return self.files[i]
+        if self.files and self.files[i]: return self.files[i]
         im = self.images[i]
         return im.shape[:2] if isinstance(im, np.ndarray) else peek(im)
 
@@ -193,14 +193,17 @@ def remember(
     pictures:Pictures,
     masks:bool=True, # the masks too; False leaves them unopened
     budget:float=1e9, # bytes
+    index=None, # of those that will be looked at; None: all
 )->Pictures: # arrays instead of paths, or `pictures` itself if that would need more than `budget`
     "Decode everything once and keep it, if it fits: no file is opened during training, and a broken one is found before."
-    if 4*sum(h*w for h, w in map(pictures.size, range(len(pictures)))) > budget: return pictures
-    index = range(len(pictures))
-    images = tuple(np.asarray(pictures.image(i)) for i in index)
+    every = range(len(pictures))
+    wanted = set(every if index is None else index)
+    if 4*sum(h*w for h, w in map(pictures.size, wanted)) > budget: return pictures
+    images = tuple(np.asarray(pictures.image(i)) if i in wanted else pictures.images[i] for i in every)
     if not (masks and pictures.masks):
-        return replace(pictures, images=images, files=tuple(map(pictures.whole, index)))
-    labels = tuple(np.asarray(pictures.label(i)) for i in index)
+        files = tuple(pictures.whole(i) if i in wanted else None for i in every)
+        return replace(pictures, images=images, files=files)
+    labels = tuple(np.asarray(pictures.label(i)) for i in every)
     return replace(pictures, images=images, masks=labels, raw=None, colors=None, side=None, files=None)
 
 # %% ../nbs/11_data.ipynb #9267c5e2
@@ -269,16 +272,28 @@ class Batches:
 
     def __len__(self): return self.stop - self.start
 
-    def __iter__(self): # lists of (index, four uniform numbers), what `Crops` takes; under several processes this one's slice
-        for t in range(self.start, self.stop):
-            u = torch.rand(self.batch, 4, generator=rng(self.seed, self.name, 'crop', t))
-            places = range(t*self.batch, (t + 1)*self.batch)
-            yield mine([(self.epoch(p // self.n)[p % self.n], u[k]) for k, p in enumerate(places)])
+    def all(self, t): # of step t: a list of (index, four uniform numbers), what `Crops` takes
+        u = torch.rand(self.batch, 4, generator=rng(self.seed, self.name, 'crop', t))
+        places = range(t*self.batch, (t + 1)*self.batch)
+        return [(self.epoch(p // self.n)[p % self.n], u[k]) for k, p in enumerate(places)]
+
+    def __iter__(self): # the same, step by step; under several processes this one's slice
+        for t in range(self.start, self.stop): yield mine(self.all(t))
 
 # %% ../nbs/11_data.ipynb #dcd70590
+class Loads(Dataset):
+    "The batches of a step, each from its own `Crops`: give it a list of keys for each, or None where a step needs none."
+    def __init__(self, *crops): self.crops = crops
+
+    def __getitem__(self, keys): # -> tuple of [image, valid] or [image, valid, label], each (B,...), or None
+        made = [k and [crops[i] for i in k] for crops, k in zip(self.crops, keys, strict=True)]
+        return tuple(v and default_collate(v) for v in made)
+
 def loader(
-    crops:Crops, batches:Batches,
-    workers:int=0, # processes; 0 loads in this one
-)->DataLoader: # yields (image, valid) or (image, valid, label), each (B,...)
-    "A loader that yields the batches of consecutive steps."
-    return DataLoader(crops, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available(), generator=torch.Generator(), worker_init_fn=hush)
+    crops:tuple, # of `Crops`: the labelled ones and the unlabelled ones
+    batches, # yields for each step a tuple of as many lists of keys, or None in the place of one
+    workers:int=0, # processes, in all; 0 loads in this one
+)->DataLoader: # yields for each step as many batches: (image, valid) or (image, valid, label), each (B,...), or None
+    "A loader that yields the batches of consecutive steps; each process loads whole steps."
+    return DataLoader(Loads(*crops), batch_size=None, sampler=batches, num_workers=workers,
+                      pin_memory=torch.cuda.is_available(), generator=torch.Generator(), worker_init_fn=hush)

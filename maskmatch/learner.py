@@ -8,6 +8,7 @@ __all__ = ['FORMATS', 'PARTS', 'poly', 'best_amp', 'format_name', 'slow_format',
 # %% ../nbs/13_learner.ipynb #eea2ea38
 import math
 import time
+from itertools import chain, repeat
 import torch
 from fastcore.basics import patch
 from torch import nn
@@ -15,9 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .data import Batches, Crops, Data, loader
 from .model import param_groups
 from .notation import BadInput, IGNORE
-from .objective import Step, backward
+from .objective import Step, backward, weak_view
 from .processes import average_, share, total, world
-from .teacher import ema_decay, ema_update, make_teacher
+from .teacher import ema_decay, ema_update, make_teacher, recalibrate
 from .weak_to_strong import selected
 
 # %% ../nbs/13_learner.ipynb #95d9c535
@@ -116,25 +117,36 @@ class Learner:
 
 # %% ../nbs/13_learner.ipynb #68e91d4d
 @patch
+def begins(self:Learner)->int: # a step, or `steps`
+    "The first step in which a term looks at unlabelled pictures. One that is `labeled` never does, unless it says `since` when."
+    def first(term):
+        if not getattr(term, 'labeled', False): return math.ceil(self.burn_in*self.steps)
+        return term.since(self.steps) if hasattr(term, 'since') else self.steps
+    return min(map(first, self.terms), default=self.steps)
+
+@patch
 def batches(self:Learner):
-    "Pairs of a labelled and an unlabelled batch, for the steps from `t` on. Masks of unlabelled pictures are opened only to `watch`."
-    def load(index, masks, name):
-        crops = Crops(self.data.train.subset(index, masks), self.size, self.resize, masks)
-        return loader(crops, Batches(len(index), self.batch, self.seed, name, self.t, self.steps), self.workers)
-    return zip(load(self.data.labeled, True, 'labeled'), load(self.data.unlabeled, self.watch, 'unlabeled'))
+    "Pairs of a labelled and an unlabelled batch, for the steps from `t` on; None for an unlabelled one at which no term looks. Masks of unlabelled pictures are opened only to `watch`."
+    def crops(index, masks): return Crops(self.data.train.subset(index, masks), self.size, self.resize, masks)
+    def keys(index, name, start): return Batches(len(index), self.batch, self.seed, name, start, self.steps)
+    known, new = self.data.labeled, self.data.unlabeled
+    start = max(self.t, self.begins())
+    unlabeled = chain(repeat(None, start - self.t), keys(new, 'unlabeled', start))
+    return iter(loader((crops(known, True), crops(new, self.watch)), zip(keys(known, 'labeled', self.t), unlabeled), self.workers))
 
 # %% ../nbs/13_learner.ipynb #3b640d06
 @patch
 def step(self:Learner, labeled, unlabeled)->Step: # the batches of `one_step`
     "What the terms share, on the device."
-    (x, _, y), (u, valid) = ([v.to(self.device, non_blocking=True) for v in batch] for batch in (labeled, unlabeled[:2]))
+    there = lambda batch: [v.to(self.device, non_blocking=True) for v in batch]
+    (x, _, y), (u, valid) = there(labeled), (None, None) if unlabeled is None else there(unlabeled[:2])
     return Step(self.student, self.teacher, x, y.long(), u, valid, self.seed, self.t, self.steps, amp=self.amp, **self.options)
 
 # %% ../nbs/13_learner.ipynb #3c78f634
 @patch
 def one_step(self:Learner,
     labeled, # (B,3,S,S) uint8, (B,S,S) bool, (B,S,S) uint8: image, valid, label
-    unlabeled, # image, valid, and the label if the learner watches
+    unlabeled, # image, valid, and the label if the learner watches; None where no term looks at it
 )->dict: # name -> scalar on the device: the loss of each term, and what `pseudo_quality` says
     "Eq. 9's gradient, SGD, EMA."
     self.whole = False
@@ -142,7 +154,7 @@ def one_step(self:Learner,
     for g in self.opt.param_groups: g['lr'] = g['scale']*poly(self.lr, self.t, self.steps)
     self.opt.zero_grad(set_to_none=True)
     values = backward(self.active(), step, self.scaler.scale)
-    values |= pseudo_quality(step, self.terms, unlabeled[2].to(self.device, non_blocking=True) if self.watch else None)
+    values |= pseudo_quality(step, self.terms, unlabeled[2].to(self.device, non_blocking=True) if self.watch and unlabeled else None)
     if world() > 1: average_([*self.shared(), *values.values()])
     self.scaler.step(self.opt)
     self.scaler.update()
@@ -153,7 +165,7 @@ def one_step(self:Learner,
 
 @patch
 def active(self:Learner)->list: # of terms
-    "The terms of this step: in the burn-in, those on labelled pictures alone."
+    "The terms of this step: in the burn-in, those that are `labeled`."
     return [t for t in self.terms if getattr(t, 'labeled', False) or self.t >= self.burn_in*self.steps]
 
 @patch
@@ -200,6 +212,17 @@ def fit(self:Learner,
             began, start = self.t, time.perf_counter()
         if total(torch.tensor(int(stop()))): break
     self.seconds += time.perf_counter() - start
+
+# %% ../nbs/13_learner.ipynb #2111f2a2
+@patch
+def recalibrate(self:Learner, n:int): # batches
+    "Estimate the statistics of BatchNorm in the teacher anew."
+    crops = Crops(self.data.train.subset(self.data.unlabeled, False), self.size, self.resize, False)
+    hands = Batches(len(crops.pictures), self.batch, self.seed, 'recalibrate', 0, n)
+    batches = loader((crops,), ((hands.all(t),) for t in range(n)))          # the run's loader processes are still there
+    with torch.autocast(self.device, self.amp, enabled=self.amp is not None):
+        recalibrate(self.teacher, (weak_view(*(v.to(self.device) for v in batch)) for batch, in batches))
+    average_([b for b in self.teacher.buffers() if b.is_floating_point()])   # GPUs round each in its own way
 
 # %% ../nbs/13_learner.ipynb #22f9f670
 PARTS = ('student', 'teacher', 'terms', 'opt', 'scaler')

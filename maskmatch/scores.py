@@ -128,8 +128,9 @@ def measure(net:nn.Module, c:Config, data:Data, boundary:bool=False)->dict:
 
 def table(names, columns:dict)->str: # title -> a number for each name, or None
     "Numbers with names before them, aligned."
-    rows = [' '*14 + ''.join(f'{k:>12}' for k in columns)]
-    for name, *v in zip(names, *columns.values()): rows.append(f'{name:14}' + ''.join(f"{'-' if x is None else format(x, '.2f'):>12}" for x in v))
+    wide = max(14, *map(len, names))
+    rows = [' '*wide + ''.join(f'{k:>12}' for k in columns)]
+    for name, *v in zip(names, *columns.values()): rows.append(f'{name:{wide}}' + ''.join(f"{'-' if x is None else format(x, '.2f'):>12}" for x in v))
     return '\n'.join(rows)
 
 # %% ../nbs/13c_scores.ipynb #21743da1

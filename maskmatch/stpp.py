@@ -66,6 +66,10 @@ class STPP(nn.Module):
         self.labeled = True                                                      # asked in a burn-in too: the first third is one of its own
         self.snapshots = nn.ModuleList(snapshots).requires_grad_(False)
 
+    def since(self, steps):
+        "The first step, of so many, that looks at unlabelled pictures."
+        return moments(steps)[2]
+
     def remember(self, step):
         "Keep the network at the four moments; the last snapshot replaces the third."
         for net, t in zip([*self.snapshots.eval(), self.snapshots[2]], moments(step.steps)):

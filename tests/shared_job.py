@@ -1,4 +1,5 @@
 "Trainings by Python, alone or under torchrun: what each comes to goes into a file. Arguments: JSON of name -> what to do, folder."
+import copy
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from maskmatch.learner import Learner
 from maskmatch.methods import terms_of
 from maskmatch.metrics import evaluate
 from maskmatch.model import make_model
-from maskmatch.processes import joined, rank, world
+from maskmatch.processes import joined, rank, whole, world
 from maskmatch.splits import partition
 
 todos, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
@@ -29,6 +30,14 @@ def exact(net): # in float64: a label on the edge between two classes falls to t
     return net
 
 
+def recalibrated(L, n): # the teacher's tensors, the same in every process
+    L.recalibrate(n)
+    held = torch.cat([v.flatten().float() for v in L.teacher.state_dict().values()])
+    every = whole(held[None])
+    assert (every == every[0]).all()
+    return L.teacher.state_dict()
+
+
 def done(data, todo):
     net = make_model('small', 6)
     L = Learner(net if todo.get('bn') else exact(net), terms_of(todo['method'], p=8, new=lambda k: exact(make_model('small', 6, k)), **todo.get('terms', {})), data, size=32, batch=4, steps=todo.get('steps', 12), lr=.01, watch=True,
@@ -38,6 +47,7 @@ def done(data, todo):
     if 'start' in todo: L.load_state(torch.load(todo['start'], weights_only=True))
     rows = list(L.fit(L.steps//4, stop=lambda: L.t == todo.get('stop')))
     cm = evaluate(make_model('small', 6, seed=5), data.val, batch=4)
+    if 'recalibrate' in todo: return dict(state=copy.deepcopy(L.state()), anew=recalibrated(L, todo['recalibrate']), world=world())
     return dict(state=L.state(), rows=rows, cm=cm, teacher=evaluate(L.teacher, data.val), world=world())
 
 

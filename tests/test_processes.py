@@ -47,7 +47,7 @@ def one(tmp_path_factory): return jobs(1, tmp_path_factory.mktemp('one'), TODOS)
 
 
 @pytest.fixture(scope='module')
-def two(tmp_path_factory): return jobs(2, tmp_path_factory.mktemp('two'), TODOS | dict(half=PLAIN | dict(stop=4), bn=BN, recompute=BN | dict(options=dict(recompute=True))))     # 4: between two rows of the log
+def two(tmp_path_factory): return jobs(2, tmp_path_factory.mktemp('two'), TODOS | dict(half=PLAIN | dict(stop=4), bn=BN, recompute=BN | dict(options=dict(recompute=True)), anew=dict(method='fixmatch', bn=True, recalibrate=3)))     # 4: between two rows of the log
 
 
 @pytest.mark.parametrize('name', TODOS)
@@ -77,6 +77,13 @@ def test_recomputing_changes_nothing_in_two_processes(two):
     assert a['student'].keys() == b['student'].keys()
     for k, v in a['student'].items(): assert torch.equal(v, b['student'][k]), k
     assert two['bn']['rows'] == two['recompute']['rows']
+
+
+def test_statistics_estimated_anew_are_the_same_in_any_number_of_processes(two, tmp_path):
+    "Each process looks at the whole batches, and comes to what one process comes to."
+    alone = jobs(1, tmp_path, dict(anew=dict(method='fixmatch', bn=True, recalibrate=3, start=save(two['anew']['state'], tmp_path))))['anew']
+    was, a, b = two['anew']['state']['teacher'], alone['anew'], two['anew']['anew']
+    assert all(torch.equal(a[k], b[k]) for k in a) and not all(torch.equal(a[k], was[k]) for k in a)
 
 
 def save(state, folder):
@@ -123,6 +130,16 @@ def test_stopped_together(tmp_path):
     out, err = p.communicate(timeout=120)
     assert p.returncode != 0 and f"maskmatch_train --out {tmp_path/'r'} goes on from there." in out, (out, err)
     assert torch.load(tmp_path/'r'/'last.pt', weights_only=True)['t'] >= 3
+
+
+def test_loader_processes_share_the_machine(tmp_path):
+    "However many are asked for, the processes of a machine do not start more of them than it has processors, but one each."
+    p = begin(*TINY, '--steps', '4000', '--workers', '64', '--out', tmp_path/'r')
+    until(p, 'step 3 ')
+    children = [len(Path(f'/proc/{c}/task/{c}/children').read_text().split()) for c in workers(p)]
+    os.kill(p.pid, signal.SIGTERM)
+    p.communicate(timeout=120)
+    assert children == [max(1, os.cpu_count()//2)]*2
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path):
