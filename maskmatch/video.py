@@ -40,12 +40,13 @@ class Losses:
     )->str:
         "What is to be said, if anything."
         why, cure = self.why or f'{late:.1f} s are missing', 'replace the file or take it out.'
-        if not self.good: return f"{path}: cannot be read as a video ({self.why or 'it holds no frame'}); {cure}"
+        if not self.good:
+            return f"{path}: cannot be read as a video ({self.why or 'it holds no frame'}); {cure}"
         if self.first is None and not late: return ''
         if self.good == (self.first or self.k):
             return f"{path}: breaks off after {self.good} frames ({why}); these are kept; {cure}"
-        return (f"{path}: frames are damaged, {self.k - self.good} of {self.k}, the first after {self.first} "
-                f"({why}); the others are kept; {cure}")
+        return (f"{path}: frames are damaged, {self.k - self.good} of {self.k}, the first after "
+                f"{self.first} ({why}); the others are kept; {cure}")
 
 # %% ../nbs/24c_video.ipynb #2dccb44a
 def reason(e:Exception)->str: # without the name of the file
