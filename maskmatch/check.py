@@ -57,7 +57,8 @@ def passed_over(images:Path, masks:Path)->list: # of findings
         cure = 'masks are PNG files, since JPEG changes ids' if what == 'mask' else f"pictures end in {', '.join(ENDINGS)}"
         found, said = walk(folder, what == 'picture') if folder.is_dir() else ([], [])
         out += [Finding('link', v) for v in said]
-        out += [Finding(f'no {what}', f'{v}: is passed over; {cure}.') for v in found if v.suffix.lower() not in endings]
+        strange = [v for v in found if v.suffix.lower() not in endings]
+        out += [Finding(f'no {what}', f'{v}: is passed over; {cure}.') for v in strange]
     return out
 
 # %% ../nbs/23_check.ipynb #f04a4bfd
@@ -185,19 +186,20 @@ def in_numbers(c:Checked)->dict: # words -> text
 
 # %% ../nbs/23_check.ipynb #b28a0002
 def grouped(findings:list)->list: # of lists: what has one kind and cause, the errors first
-    "Up to three causes of one kind and cure stand for themselves; more, such as sizes that all differ, are one group."
+    "Up to three causes of one kind and cure stand alone; more, as sizes that all differ, are one group."
     out = {}
-    for f in sorted(findings, key=lambda f: not f.error):
+    for f in [v for error in (True, False) for v in findings if v.error == error]:
         by = out.setdefault((f.error, f.kind, parts(f)[2]), {})
         by.setdefault(parts(f)[1], []).append(f)
-    return [v for by in out.values() for v in (by.values() if len(by) < 4 else [sum(by.values(), [])])]
+    few = lambda by: by.values() if len(by) < 4 else [sum(by.values(), [])]
+    return [v for by in out.values() for v in few(by)]
 
 def parts(f:Finding)->tuple: # where; what is wrong, and the cure; the cure alone
     where, _, what = f.text.partition(': ')
     return where, what, what.rpartition('; ')[2]
 
 def in_a_line(group:list)->str: # of findings
-    "What is printed of it: the sentence, or how many there are, three of them, and what is wrong with the first."
+    "What is printed of it: the sentence; or how many, three of them, and what is wrong with the first."
     if len(group) == 1: return group[0].text
     where, n = [parts(f)[0] for f in group], len(group)
     more = f' and {n - 3} more' if n > 3 else ''
@@ -207,7 +209,8 @@ def in_a_line(group:list)->str: # of findings
 def folded(group:list)->str: # html
     "All of a group, to be opened."
     if len(group) < 2: return ''
-    return f'<details><summary>all {len(group)}</summary><ul>' + ''.join(f'<li>{escape(f.text)}</li>' for f in group) + '</ul></details>'
+    every = ''.join(f'<li>{escape(f.text)}</li>' for f in group)
+    return f'<details><summary>all {len(group)}</summary><ul>{every}</ul></details>'
 
 # %% ../nbs/23_check.ipynb #52837775
 STYLE = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;
@@ -222,30 +225,12 @@ def document(title:str, body:str, style:str='')->str: # text, html, css -> html
     "A page in one file that needs no other."
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><link rel="icon" href="data:,"><title>{escape(title)}</title><style>{STYLE}{style}</style>{body}</html>\n'
 
-def grouped(findings:list)->list: # of lists: what has one kind and cause, the errors first
-    "Up to three causes of one kind and cure stand for themselves; more, such as sizes that all differ, are one group."
-    out = {}
-    for f in sorted(findings, key=lambda f: not f.error):
-        by = out.setdefault((f.error, f.kind, parts(f)[2]), {})
-        by.setdefault(parts(f)[1], []).append(f)
-    return [v for by in out.values() for v in (by.values() if len(by) < 4 else [sum(by.values(), [])])]
-
-def parts(f:Finding)->tuple: # where; what is wrong, and the cure; the cure alone
-    where, _, what = f.text.partition(': ')
-    return where, what, what.rpartition('; ')[2]
-
-def in_a_line(group:list)->str: # of findings
-    "What is printed of it: the sentence, or how many there are, three of them, and what is wrong with the first."
-    if len(group) == 1: return group[0].text
-    where, n = [parts(f)[0] for f in group], len(group)
-    more = f' and {n - 3} more' if n > 3 else ''
-    of = '' if len({parts(f)[1] for f in group}) == 1 else ', the first'
-    return f"{n} times, {', '.join(where[:3])}{more}{of}: {parts(group[0])[1]}"
-
 def page(c:Checked)->str: # html
     "The report of the check."
     said = tally(c.findings) if c.findings else 'Nothing was found to be wrong'
-    items = ''.join(f'<li class="{"error" if v[0].error else "warning"}"><b>{escape(v[0].kind)}</b>: {escape(in_a_line(v))}{folded(v)}</li>' for v in grouped(c.findings))
+    item = lambda v: (f'<li class="{"error" if v[0].error else "warning"}"><b>{escape(v[0].kind)}</b>: '
+                      f'{escape(in_a_line(v))}{folded(v)}</li>')
+    items = ''.join(map(item, grouped(c.findings)))
     body = f'<h1>{escape(c.root.name)}</h1><p>{said}.</p><ul style="list-style:none;padding:0">{items}</ul>'
     if c.data:
         body += '<h2>What is there</h2><table>' + ''.join(f'<tr><th>{k}</th><td>{escape(v)}</td></tr>' for k, v in in_numbers(c).items()) + '</table>'
@@ -269,7 +254,8 @@ def print_check(c:Checked):
         print(f"\n{'class':{wide}}{'pixels':>9}{'labelled':>10}{'validate':>10}")
         for k, s, a, b in frequencies(c): print(f'{k:{wide}}{s:9.2%}{a:10}{b:10}')
         print()
-    for v in grouped(c.findings): print(f"{'error' if v[0].error else 'warning'}, {v[0].kind}: {in_a_line(v)}")
+    for v in grouped(c.findings):
+        print(f"{'error' if v[0].error else 'warning'}, {v[0].kind}: {in_a_line(v)}")
 
 def run_check(a:CheckConfig):
     "Check, print, write the report, and leave with the exit code that says whether training would work."

@@ -24,9 +24,9 @@ from .views import cut, draw_crop, last_row, valid_mask
 
 # %% ../nbs/11_data.ipynb #442bf409
 def hush(*_):
-    """For this process: no word from Pillow on damaged EXIF data, or on 89 million pixels and more; beyond 179 million it refuses.
+    """No word from Pillow on damaged EXIF data, or on 89 million pixels and more; beyond 179 it refuses.
 
-    For processes of our own, the commands and a loader's; who imports the package keeps the filters that are set."""
+    For processes of our own, the commands and a loader's; an import leaves the filters as they are."""
     warnings.filterwarnings('ignore', module=r'PIL\.')
 
 @contextmanager
@@ -34,15 +34,17 @@ def opened(path): # an image file whose header is read
     try:
         with Image.open(path) as im: yield im
     except FileNotFoundError: raise BadInput(f"{path}: no such file; check the folder and the name.") from None
-    except Exception as e: # of a damaged file, decoders raise any: struct.error, zlib.error, AttributeError
+    except Exception as e: # of a damaged file decoders raise any: struct.error, AttributeError
         said = str(e).strip().rstrip('.') or type(e).__name__
-        raise BadInput(f"{path}: cannot be read as an image ({said}); replace the file or take it out.") from None
+        cure = 'replace the file or take it out'
+        raise BadInput(f"{path}: cannot be read as an image ({said}); {cure}.") from None
 
-TURNS = dict(enumerate(('FLIP_LEFT_RIGHT', 'ROTATE_180', 'FLIP_TOP_BOTTOM', 'TRANSPOSE', 'ROTATE_270', 'TRANSVERSE', 'ROTATE_90'), 2))
+TURNS = {2: 'FLIP_LEFT_RIGHT', 3: 'ROTATE_180', 4: 'FLIP_TOP_BOTTOM', 5: 'TRANSPOSE',
+         6: 'ROTATE_270', 7: 'TRANSVERSE', 8: 'ROTATE_90'} # EXIF orientation -> what puts it upright
 
-def turned(im): # the EXIF orientation of an opened file, 2..8, or 1: upright. Asked of a PNG without EXIF, Pillow would decode it
-    way = im.getexif().get(274, 1) if im.format != 'PNG' or 'exif' in im.info else 1
-    return way if way in TURNS else 1                                            # other values mean nothing
+def turned(im): # the EXIF orientation of an opened file, 2..8, or 1: upright
+    way = im.getexif().get(274, 1) if im.format != 'PNG' or 'exif' in im.info else 1 # of a PNG without, Pillow would decode all
+    return way if way in TURNS else 1 # other values mean nothing
 
 # %% ../nbs/11_data.ipynb #68999aaa
 def read(
@@ -58,7 +60,8 @@ def read(
         if rows and way == 1 and im.format == 'PNG' and len(im.tile) == 1 and not im.info.get('interlace') and rows < im.height:
             im.tile = [im.tile[0][:1] + ((0, 0, im.width, rows),) + im.tile[0][2:]]
         im.load()
-        return im if way == 1 else im.transpose(Image.Transpose[TURNS[way]])     # Pillow's own way writes the EXIF data anew, and fails on odd ones
+        # exif_transpose would write the EXIF data anew, and fail on odd ones
+        return im if way == 1 else im.transpose(Image.Transpose[TURNS[way]])
 
 @lru_cache(maxsize=None)
 def header(path, changed):
@@ -85,16 +88,18 @@ def rgb(im, name): # PIL image of any mode -> RGB, 8 bits
 def as_rgb(image)->np.ndarray: # PIL image, array or path -> (H,W,3) uint8
     "A picture in any form. Raises `BadInput`."
     if isinstance(image, (str, os.PathLike)): return np.asarray(rgb(read(image), image))
-    if isinstance(image, Image.Image): return np.asarray(rgb(image, getattr(image, 'filename', '') or 'the picture'))
+    if isinstance(image, Image.Image):
+        return np.asarray(rgb(image, getattr(image, 'filename', '') or 'the picture'))
     try: a = np.asarray(image)
     except Exception: a = np.array(None) # nothing that numpy knows
     if a.dtype == np.uint16: a = (a >> 8).astype(np.uint8)
     bands = 1 if a.ndim == 2 else a.shape[2] if a.ndim == 3 else 0
     if a.dtype not in (np.uint8, bool) or not 0 < bands < 5 or not a.size:
-        raise BadInput(f"the picture: a {type(image).__name__} of shape {a.shape} and type {a.dtype} is none; give (H,W), or (H,W,C) with 1 to 4 channels, "
-                       "as uint8, uint16 or bool, or a PIL image.")
+        raise BadInput(f"the picture: a {type(image).__name__} of shape {a.shape} and type {a.dtype} is none; "
+                       "give (H,W), or (H,W,C) with 1 to 4 channels, as uint8, uint16 or bool, or a PIL image.")
     if a.dtype == bool: a = a*np.uint8(255)
-    return a if bands == 3 else np.asarray(rgb(Image.fromarray(a[..., 0] if a.shape[2:] == (1,) else a), 'the picture'))
+    if bands == 3: return a
+    return np.asarray(rgb(Image.fromarray(a.squeeze(2) if a.shape[2:] == (1,) else a), 'the picture'))
 
 def shrunk(size, side): # two lengths, reduced so that neither is above `side`; None: as they are
     if side is None or max(size) <= side: return tuple(size)

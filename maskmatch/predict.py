@@ -39,7 +39,7 @@ from .viz import palette
 
 # %% ../nbs/24b_predict.ipynb #1ede02f4
 def inside(folder:Path, out:Path)->list: # of paths
-    "The pictures and videos below a folder, sorted, without hidden ones and without those below `out`; links that are passed over are named."
+    "Pictures and videos below a folder, none hidden or below `out`; says which links are passed over."
     found, said = walk(folder, skip=out)
     for v in said: print(v, file=sys.stderr, flush=True)
     return [v for v in found if v.suffix.lower() in ENDINGS + VIDEOS]
@@ -183,12 +183,13 @@ def predict_files(
     amp=None, # dtype of autocast or None
     kinds=tuple(KINDS), # what is written
     again:bool=False, # make anew what is there
-)->dict: # how many were `made`, were `there`, were `broken`; the `signal` that ended it, or 0; if any were broken, `causes`
+)->dict: # how many `made`, `there`, `broken`; the `signal` that ended it, or 0; if broken, `causes`
     "Write maps of classes for pictures. Raises `BadInput`."
     out, inputs, cut = Path(out), find_inputs(paths, out), windows(s, (10**5, 10**5), window, stride)
     starts(10**5, *cut)                                                          # refuses a stride that leaves gaps
     settings = dict(model=s.hash(), classes=list(s.classes), side=s.side, window=cut[0], stride=cut[1], whole=window is None, amp=str(amp))
-    key, n, shown, causes = key_of(settings), dict(made=0, there=0, broken=0, signal=0), time.monotonic(), Counter()
+    key, n, shown = key_of(settings), dict(made=0, there=0, broken=0, signal=0), time.monotonic()
+    causes = Counter()
     def todo():
         for item in items(inputs):
             if not again and is_done(out, item, key, kinds): n['there'] += 1
@@ -242,6 +243,7 @@ def predict_command(c:PredictConfig):
     if n['signal']: sys.exit(128 + n['signal'])
     if not n['broken']: return
     said = ', '.join(f'{k}: {v}' for k, v in n['causes'].items())
-    raise BadInput(f"{n['broken']} of the files could not be read, or not to the end ({said}), see above; all others are done.")
+    raise BadInput(f"{n['broken']} of the files could not be read, or not to the end ({said}), see above; "
+                   "all others are done.")
 
 def maskmatch_predict(argv=None): command(PredictConfig, predict_command, 'maskmatch_predict', argv)

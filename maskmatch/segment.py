@@ -186,6 +186,8 @@ def segment_many(s:Segmenter, images, amp=None)->list: # of what `segment` retur
     "The same for small pictures of one size. Raises `BadInput`."
     images = list(map(as_rgb, images))
     sizes = list(dict.fromkeys(f'{v.shape[1]}x{v.shape[0]}' for v in images))
-    if len(sizes) > 1: raise BadInput(f"segment_many: the pictures are {' and '.join(sizes[:2])}; give pictures of one size, or call segment for each.")
+    if len(sizes) > 1:
+        raise BadInput(f"segment_many: the pictures are {' and '.join(sizes[:2])}; give pictures of one size, "
+                       "or call segment for each.")
     if not images: return []
     return list(zip(*said(predict(s.net, torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(s.device), amp))))
