@@ -105,7 +105,7 @@ def unused(c)->dict: # of a resolved configuration; option -> why, in words
         burn_in=(used & {'lambda1', 'lambda2'}, f'{how} learns from labels alone'), blur=(strong, f'{how} has no strong view'),
         cutmix_p=(strong and parts_of(c.method)[0] != 'meanteacher', f'{how} has no CutMix'), ensemble=('scales' in used, f'{how} looks at one scale'),
         bn=(all(views.get(v, True) for v in c.bn.split(',')), f'{how} has no such view'),
-        window=(c.eval != 'whole', '--eval whole has no windows; take --eval slide or center'), stride=(c.eval == 'slide', 'only --eval slide moves a window'),
+        window=(c.eval != 'whole', '--eval whole has no windows, --eval slide and center have'), stride=(c.eval == 'slide', 'only --eval slide moves a window'),
         split_seed=(not c.split and c.labeled != 'all' and not is_list(c.labeled), 'nothing is drawn'), splits=(c.split, 'only --split reads it'),
         root=(c.data != 'shapes', 'the set shapes is built in'))
     hint = {k: instead(c, k) for k in every_option() - used}

@@ -57,7 +57,7 @@ def pictures(tmp_path): # a folder of one's own
 def test_what_has_no_test_split_says_so(way, pictures, tmp_path):
     city = trees.cityscapes(tmp_path/'c', ['aachen_0_0'], ['aachen_1_0'])
     for data in (['shapes'], [pictures], ['cityscapes', '--root', city]):
-        refused(command('maskmatch_train', '--data', *data, '--labeled', '1', *MINI, '--val', 'test', '--out', tmp_path/'r', *way), '--val test', 'camvid and voc', out=tmp_path/'r')
+        refused(command('maskmatch_train', '--data', *data, '--labeled', '1', *MINI, '--val', 'test', '--out', tmp_path/'r', *way), '--val test', 'camvid and voc have a test split', out=tmp_path/'r')
 
 
 def test_val_test_of_a_run_without_one(tmp_path):

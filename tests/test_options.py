@@ -10,7 +10,8 @@ from maskmatch.methods import METHODS, every_option, parts_of, takes, terms_of, 
 from maskmatch.model import make_model
 from maskmatch.notation import BadInput
 from maskmatch.objective import backward
-from maskmatch.table import TABLES, TableConfig, planned
+from maskmatch.run import parser
+from maskmatch.table import TABLES, TableConfig, argv, planned
 from maskmatch.teacher import make_teacher
 
 MINI = '--size 32 --batch 2 --steps 1 --evals 1 --device cpu --amp off'.split()
@@ -29,7 +30,7 @@ def dashed(option): return '--' + option.replace('_', '-')
     ('--no-lcr --p 8', ['--p 8:', '--method maskmatch --no-lcr makes', 'take --lcr.']), ('--no-ms --scales 1,2', ['--scales 1,2:', 'take --ms.']),
     ('--method meanteacher --cutmix-p .1', ['--cutmix-p 0.1:', 'no CutMix']), ('--method suponly+lcr --blur 1', ['--blur 1.0:', 'no strong view']),
     ('--method suponly --burn-in .1', ['--burn-in 0.1:', 'labels alone']), ('--method fixmatch --ensemble logit', ['--ensemble logit:', 'one scale']),
-    ('--method fixmatch --bn labeled,masked', ['--bn labeled,masked:', 'no such view']), ('--window 24', ['--window 24:', '--eval slide or center']),
+    ('--method fixmatch --bn labeled,masked', ['--bn labeled,masked:', 'no such view']), ('--window 24', ['--window 24:', '--eval slide and center have']),
     ('--stride 8', ['--stride 8:', '--eval slide']), ('--eval center --stride 8', ['--stride 8:']), ('--labeled all --split-seed 1', ['--split-seed 1:', 'nothing is drawn']),
     ('--splits .', ['--splits .:', '--split']), ('--root .', ['--root .:', 'built in']),
     ('--preset voc_classic_92_r101 --method cps --tau .9', ['--tau 0.9:', '--method cps'])], ids=lambda v: v if isinstance(v, str) else '')
@@ -63,6 +64,16 @@ def test_tables_run_and_refuse_what_no_row_uses():
                               ('meanteacher', 'tau=.8', '--tau 0.8: no row'), ('5', 'root=x', '--root x: no row')):
         with pytest.raises(BadInput, match=f'^{word}'): planned(TableConfig(table, seeds=1, also=also))
     with pytest.raises(BadInput, match='^--root x: no row'): planned(TableConfig('7', seeds=1, root='x'))
+
+
+def test_the_command_of_each_row_is_taken_and_makes_the_row(tmp_path):
+    "With options for all rows that some of them do not use."
+    for table in ('1', '6', '7', '8', 'meanteacher'):
+        also = 'loss=ohem' if table == 'meanteacher' else 'tau=.8 scales=1,2 cutmix_p=.1 bn=labeled,strong' + ' p=8'*(table != '7')
+        for r in planned(TableConfig(table, seeds=1, also=also.replace(' scales=1,2', '' if table == '6' else ' scales=1,2'), out=str(tmp_path))):
+            assert resolve(Config.of(**vars(parser(Config, 'maskmatch_train').parse_args(argv(r))))) == r.config
+    shared = [planned(TableConfig('7', seeds=1, also=also))[0].config for also in ('', 'tau=.8')]
+    assert shared[0] == shared[1]                                               # labels alone: the same run, whatever others are given
 
 
 def made(c, new): return [{k: v for k, v in vars(t).items() if k[0] != '_'} | dict(loss=str(getattr(t, 'loss', ''))) for t in terms_of(new=new, **term_options(c))]
