@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'BOUNDS', 'Row', 'methods', 'plugged', 'sweep', 'rows_of', 'TableConfig', 'Planned', 'also', 'label',
-           'run_name', 'planned', 'same_format', 'finished', 'argv', 'workplaces', 'train_one', 'train_all', 'line',
-           'clock', 'as_csv', 'spread', 'as_markdown', 'plot', 'asked', 'below', 'collect', 'table', 'show_plan',
-           'maskmatch_table']
+           'run_name', 'resolved', 'planned', 'same_format', 'finished', 'argv', 'workplaces', 'train_one', 'train_all',
+           'line', 'clock', 'as_csv', 'spread', 'as_markdown', 'plot', 'asked', 'below', 'collect', 'table',
+           'show_plan', 'maskmatch_table']
 
 # %% ../nbs/41_table.ipynb #de8c4eb2
 import csv
@@ -48,8 +48,8 @@ def methods(paper:dict={})->list: # of Row
 
 def plugged()->list: # of Row
     "Each method without and with local consistency."
-    names = [m for m in METHODS if m not in ('suponly', 'maskmatch')]
-    return [Row(v, dict(method=v), dict(u2pl='78.67', **{'u2pl+lcr': '80.01'}).get(v, '')) for m in names for v in (m, f'{m}+lcr')]
+    names, paper = [m for m in METHODS if m not in ('suponly', 'maskmatch')], {'u2pl': '78.67', 'u2pl+lcr': '80.01'}
+    return [Row(v, dict(method=v), paper.get(v, '')) for m in names for v in (m, f'{m}+lcr')]
 
 def sweep(option:str, *values)->list: # of Row
     "A row for each value of an option."
@@ -114,36 +114,38 @@ def also(text:str)->dict: # 'size=64 model=small' -> options of `Config`
     "Options as `maskmatch_train` reads them."
     dash = lambda v: v.partition('=')[0].replace('_', '-') + ''.join(v.partition('=')[1:])
     given = vars(parser(Config, 'maskmatch_table --also').parse_args([f'--{dash(v)}' for v in text.split()]))
-    for k in ('out', 'seed', 'dry_run'):
-        if k in given: raise BadInput(f"--also {k}: each run of a table has its own; leave it out (--out, --seeds and --plan are the table's).")
+    if own := {'out', 'seed', 'dry_run'} & {*given}: raise BadInput(f"--also {', '.join(sorted(own))}: each run of a table has its own; leave it out (--out, --seeds and --plan are the table's).")
     return given
 
 def label(text:str)->str: return ''.join(v if v.isalnum() or v in '.+=' else '-' for v in text).strip('-')
 
 def run_name(c:Config, given:Config, labeled:str)->str: # `given`: what all runs of the table are given
     "What sets a run apart: its method, the options that are not the table's, its labels and its seed."
-    own = [f'{k}={v}' for k, v in asdict(c).items() if v != getattr(given, k) and k not in ('method', 'labeled', 'seed', 'out')]
+    own = [f'{k}={v}' for k, v in asdict(c).items() if k in c.given and v != getattr(given, k) and k not in ('method', 'labeled')]
     return '-'.join(map(label, [c.method, *own, labeled, str(c.seed)]))
+
+# %% ../nbs/41_table.ipynb #6174f6de
+def resolved(given:dict, row:dict={}, **own)->Config: # of all runs; of a row; of a run
+    "What a run is trained with. Of what all are given, a row has what it uses, so that `maskmatch_train` takes its command."
+    c = Config.named(**given | {k: v for k, v in (own | row).items() if v is not None})
+    c.given = tuple(row)
+    idle = {*unused(resolve(c))} & {*given}
+    return resolved({k: v for k, v in given.items() if k not in idle}, row, **own) if idle else c
 
 def planned(c:TableConfig)->list: # of Planned
     "Every run that the table needs. Raises `BadInput` for an option that cannot be."
     folder, runs = Path(c.out or f"runs/tables-{label(called(*source(c.data, c.root)))}"), {}
     given = {k: getattr(c, k) for k in ('data', 'root', 'steps', 'device') if getattr(c, k) is not None} | also(c.also)
-    def make(row={}, **options):
-        config = Config.named(**given | {k: v for k, v in (options | row).items() if v is not None}, out=str(folder))
-        config.given = tuple(row)
-        return resolve(config)
     for asked in c.labeled.split(',') if c.labeled else [None]:
-        expected(plain := make(labeled=asked))
+        expected(plain := resolved(given, labeled=asked, out=str(folder)))
         for row in rows_of(c.table):
             for seed in range(c.seeds):
-                config = make(row.options, labeled=asked, seed=seed)
+                config = resolved(given, row.options, labeled=asked, seed=seed, out=str(folder))
                 column = config.labeled or config.split
                 config.out = str(folder/run_name(config, plain, column))
                 runs[row.name, config.out] = Planned(row, column, seed, config)   # that of all labels is the same in every column
-    idle = [unused(r.config) for r in runs.values()]
     for k, v in given.items(): # a row may do without what another uses
-        if all(k in why for why in idle): raise BadInput(f"{typed(k, v)}: no row of table {c.table} makes use of it; leave it out.")
+        if k != 'data' and all(k in unused(r.config) or getattr(r.config, k) != v for r in runs.values()): raise BadInput(f"{typed(k, v)}: no row of table {c.table} makes use of it; leave it out.")
     return list(runs.values())
 
 # %% ../nbs/41_table.ipynb #d04b1668
@@ -170,8 +172,8 @@ def finished(r:Planned)->bool:
     return (r.dir/'metrics.json').exists() and json.loads((r.dir/'metrics.json').read_bytes())['steps'] == new['steps']
 
 def argv(r:Planned)->list: # of str
-    "The run as `maskmatch_train` is told of it."
-    given = {k: v for k, v in asdict(r.config).items() if v != getattr(Config, k, None) and k != 'preset'}
+    "The run as `maskmatch_train` is told of it; what it does not use is the data's default there."
+    given = {k: v for k, v in asdict(r.config).items() if v != getattr(Config, k, None) and k not in ('preset', *unused(r.config))}
     dash = lambda k: k.replace('_', '-')
     return [f"--{'no-'*(v is False)}{dash(k)}" if isinstance(v, bool) else f'--{dash(k)}={v}' for k, v in given.items()]
 
@@ -185,8 +187,8 @@ def workplaces(c:TableConfig)->list: # of environment variables, one dict for ea
 
 def train_one(r:Planned, place:dict)->str: # what went wrong, or nothing
     "One run to its end; what it prints goes to a file beside its folder."
-    r.dir.parent.mkdir(parents=True, exist_ok=True)
-    printed = r.dir.parent/f'{r.dir.name}.txt'
+    printed = r.dir.with_name(f'{r.dir.name}.txt')
+    printed.parent.mkdir(parents=True, exist_ok=True)
     with open(printed, 'a', encoding='utf-8') as log:
         done = subprocess.run([sys.executable, '-m', 'maskmatch.train', *argv(r)], stdout=log, stderr=subprocess.STDOUT, env=os.environ | dict(PYTHONIOENCODING='utf-8') | place)
     if not done.returncode: return ''
@@ -277,7 +279,6 @@ def collect(c:TableConfig, runs:list):
     for end, data in {'.csv': as_csv(lines), '-time.csv': as_csv(times), '.md': md.encode(), '.png': png(plot(lines), 120)}.items(): write(folder/(name + end), data)
     print(f"{md}See {folder}/{name}.md")
 
-
 # %% ../nbs/41_table.ipynb #27e35340
 def table(c:TableConfig):
     "What `maskmatch_table` does."
@@ -294,7 +295,6 @@ def table(c:TableConfig):
 def show_plan(runs:list, todo:list):
     "A line a run, and the sum."
     for r in runs: print(f"{'to do   ' if r in todo else 'finished'}  {r.dir}  {' '.join(argv(r))}")
-    flops = sum(estimate(replace(r.config))['eflop'] for r in todo)
-    print(f"{len(todo)} of {len(runs)} runs to do, {1000*flops:.3g} PFLOP")
+    print(f"{len(todo)} of {len(runs)} runs to do, {1000*sum(estimate(replace(r.config))['eflop'] for r in todo):.3g} PFLOP")
 
 def maskmatch_table(argv=None): command(TableConfig, table, 'maskmatch_table', argv)
