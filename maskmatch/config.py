@@ -6,7 +6,7 @@
 __all__ = ['PAPER', 'DEFAULTS', 'TABLES', 'NETWORKS', 'GIB', 'PRESETS', 'CHOICES', 'TRAIN', 'DataOptions', 'MethodOptions',
            'TrainOptions', 'folder_of', 'held', 'Config', 'Preset', 'card', 'presets', 'preset_named', 'chosen',
            'defaults', 'resolve', 'check_compared', 'room', 'check_ranges', 'numbers', 'class_count', 'expected',
-           'settle', 'term_options', 'own_options', 'on_machine']
+           'settle', 'term_options', 'on_machine']
 
 # %% ../nbs/13b_config.ipynb #547444e7
 import math
@@ -299,14 +299,6 @@ def term_options(c:Config)->dict: # keyword -> value, as `terms_of` takes them
     "What of a resolved configuration concerns the terms."
     own = {k: getattr(c, k) for k in sorted(every_option()) if hasattr(c, k)}
     return own | dict(scales=numbers(c.scales, 'scales'), method=c.method)
-
-def own_options(c:Config, options:dict)->dict: # resolved; what config.json holds -> option -> value
-    "Of a run's options those that are not what its data, preset and machine have by themselves."
-    same = dict(data=c.data, root=c.root, device=c.device, seed=c.seed)
-    plain = asdict(resolve(Config.named(c.preset, **same)))
-    usual = on_machine(resolve(Config.named(c.preset, **same, model=c.model, size=c.size))) # others depend on these
-    usual = asdict(settle(usual, 1)) | dict(alpha=alpha_for(c.steps), model=plain['model'], size=plain['size'])
-    return {k: v for k, v in options.items() if v is not None and k not in ('root', 'splits') and usual[k] != v}
 
 def on_machine(c:Config)->Config:
     "What `auto` stands for: device, number format, loader processes. Raises `BadInput` for a GPU that is not there."

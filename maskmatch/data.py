@@ -181,17 +181,15 @@ class Pictures:
 
     def whole(self, i): # (H, W) of the file, upright, without decoding it
         if self.files and self.files[i]: return self.files[i]
-        im = self.images[i]
-        return im.shape[:2] if isinstance(im, np.ndarray) else peek(im)
+        return self.images[i].shape[:2] if isinstance(self.images[i], np.ndarray) else peek(self.images[i])
 
     def size(self, i): # (H, W) of what `image` and `label` return
         return shrunk(self.whole(i), self.side)
 
     def subset(self, index, masks=True): # the pictures at these places, with or without masks
-        pick = lambda v: tuple(v[i] for i in index)
-        kept = pick(self.masks) if masks and self.masks else None
-        files = pick(self.files) if self.files else None
-        return replace(self, ids=pick(self.ids), images=pick(self.images), masks=kept, files=files)
+        pick = lambda v: None if v is None else tuple(v[i] for i in index)
+        kept = pick(self.masks) if masks else None
+        return replace(self, ids=pick(self.ids), images=pick(self.images), masks=kept, files=pick(self.files))
 
 # %% ../nbs/11_data.ipynb #76f52d1f
 def remember(

@@ -153,6 +153,7 @@ class Contents:
     ids:frozenset # values of its pixels; None: it is in color
     colors:tuple = () # (r, g, b) of its pixels, the most frequent first, at most 300; () for a gray mask
 
+# %% ../nbs/22_folder.ipynb #dc27e618
 @lru_cache(maxsize=None)
 def contents_at(file, changed)->Contents: # the second: when the file was written
     "What a mask held at that time. Raises `BadInput` for a file that cannot be read."
@@ -162,6 +163,7 @@ def contents_at(file, changed)->Contents: # the second: when the file was writte
     counted = sorted(mask.convert('RGB').getcolors(2**24), reverse=True) if not gray or mask.mode == 'P' else ()
     return Contents(ids, tuple(color for _, color in counted[:300]))
 
+# %% ../nbs/22_folder.ipynb #7bb69841
 def contents(file)->Contents:
     "See `contents_at`."
     try: changed = os.stat(file).st_mtime_ns
@@ -198,6 +200,7 @@ def classes_in(file, k:Classes)->frozenset: # of class ids
 def place_of(name:str)->str: # what the queue is sorted by
     return hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()
 
+# %% ../nbs/22_folder.ipynb #9b31d601
 def validating(
     shown:dict, # name of each picture with a mask -> the classes that it shows
 )->tuple: # names, sorted
@@ -275,11 +278,13 @@ def write_val(root, names)->str: # of the pictures that validate -> what was don
         return f'{file}: could not be written ({e}), so only this run knows who validates: {few}.'
     return f'{file}: written. It lists who validates, {few}; masks that come later are learned from.'
 
+# %% ../nbs/22_folder.ipynb #7bb9d4a2
 def as_pictures(f:Folder, k:Classes, names, side=None)->Pictures:
     "These pictures of the folder; the path of a mask that is not there leads nowhere."
     masks = tuple(f.masks.get(v, Path(f.root, 'masks', f'{v}.png')) for v in names)
     return Pictures(tuple(names), tuple(f.images[v] for v in names), masks, len(k.names), k.raw, k.colors, side)
 
+# %% ../nbs/22_folder.ipynb #988de467
 def folder_data(
     root, # the folder
     side:int=None, # pictures with a longer side are reduced to it

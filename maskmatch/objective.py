@@ -113,6 +113,7 @@ def weak_view(
     "What the teacher sees of unlabelled crops."
     return normalize(u) * valid[:, None]
 
+# %% ../nbs/09_objective.ipynb #7c5fb875
 class Step:
     "What the terms of an objective share in one training step; each thing is drawn or computed once, when it is first asked for."
     def __init__(self,

@@ -36,6 +36,7 @@ def fingerprint(
         raise BadInput(f"{source}: cannot be read ({e.strerror}).") from None
     return h.hexdigest()
 
+# %% ../nbs/17b_record.ipynb #cd8cb039
 def fingerprints(sources)->list: # of str
     "The hashes of many, some at a time."
     return list(ahead(fingerprint, sources, 4))
@@ -48,6 +49,7 @@ def meanings(data:Data)->dict: # of `classes`, `colors`, `ids` and `painted` of 
     return dict(classes=list(data.classes), colors=data.colors and [list(c) for c in data.colors],
                 ids={str(v): name(k) for v, k in data.train.known.items()}, painted=colors)
 
+# %% ../nbs/17b_record.ipynb #904343ad
 def described(
     data:Data, # with its partition, before anything of it is kept in memory
 )->dict: # what data.json holds
@@ -62,11 +64,13 @@ def described(
         spare=sorted(with_masks(data) - {train.ids[i] for i in at}),
         validation={v: pair for v, *pair in validation})
 
+# %% ../nbs/17b_record.ipynb #9733ac4a
 def write_record(run:Run, data:Data):
     "Write data.json; see `described`."
     text = json.dumps(described(data), indent=1, ensure_ascii=False)
     write(run.dir/'data.json', text.encode(errors='surrogateescape'))
 
+# %% ../nbs/17b_record.ipynb #2d6803d2
 def with_masks(data:Data)->set: # of names
     "Of a folder of one's own, the training pictures that have a mask now."
     if data.name != 'folder': return set()
@@ -75,6 +79,7 @@ def with_masks(data:Data)->set: # of names
 # %% ../nbs/17b_record.ipynb #11190b6b
 BACK = 'put back what was there, or train anew with another --out (and --weights {}, to start from this network)'
 
+# %% ../nbs/17b_record.ipynb #f11bfbb0
 def differs_in_classes(known:dict, data:Data)->str: # what differs, or nothing
     "Compares classes, and what ids and colors mean."
     now = json.loads(json.dumps(meanings(data)))
@@ -90,9 +95,11 @@ def differs_in_classes(known:dict, data:Data)->str: # what differs, or nothing
         if v is not None: return f"{what} {v} meant {word(old, v)} in its masks and means {word(new, v)} now"
     return ''
 
+# %% ../nbs/17b_record.ipynb #3ac7b394
 def word(meaning:dict, value)->str: # a name of a class
     return (meaning[value] or 'void') if value in meaning else 'nothing'
 
+# %% ../nbs/17b_record.ipynb #e222d918
 def differs_in_files(what:str, names, known, sources)->str: # what differs, or nothing
     "Compares the hashes of pictures or masks. Raises `BadInput` for a file that is gone."
     wrong = [v for v, old, new in zip(names, known, fingerprints(sources)) if old != new]
@@ -100,6 +107,7 @@ def differs_in_files(what:str, names, known, sources)->str: # what differs, or n
     others = f' and {len(wrong) - 1} others are' if len(wrong) > 1 else ' is'
     return f'the {what} {wrong[0]}{others} not what the run has seen'
 
+# %% ../nbs/17b_record.ipynb #a3852ff3
 def differs_in_names(what:str, old, new)->str: # what differs, or nothing
     "Compares two sets of pictures."
     more, fewer = sorted(set(new) - set(old)), sorted(set(old) - set(new))
@@ -118,6 +126,7 @@ def read_record(run:Run)->dict:
     if isinstance(known, dict) and {'classes', 'colors', 'ids', 'training', 'validation'} <= set(known): return known
     raise BadInput(f"{file}: is not the record of a run; put back the file that maskmatch_train wrote.")
 
+# %% ../nbs/17b_record.ipynb #b7a8f72a
 def picked(names, first:Pictures, second:Pictures=None)->Pictures:
     "The pictures of these names, from the first that has them. Raises `BadInput` for one that is gone."
     both = [p for p in (first, second) if p is not None]
@@ -144,6 +153,7 @@ def as_recorded(
     except BadInput as e:
         raise BadInput(f"{run.dir}: its data have changed: {str(e).rstrip('.')}; {BACK.format(run.dir)}.") from None
 
+# %% ../nbs/17b_record.ipynb #ea19b02c
 def validating_now(known:dict, data:Data, hashes:bool=True)->Pictures:
     "The pictures that validated when the run began. Raises `BadInput` if they do no more."
     names = known['validation']
@@ -155,6 +165,7 @@ def validating_now(known:dict, data:Data, hashes:bool=True)->Pictures:
     if wrong := differs_in_files('picture or mask of', [*names, *names], was, both): raise BadInput(wrong)
     return val
 
+# %% ../nbs/17b_record.ipynb #811bf9be
 def trained_now(known:dict, data:Data, chosen:bool, hashes:bool=True)->Data:
     "The training pictures when the run began, and which of them were labelled. Raises `BadInput`."
     labels = known['labeled']
@@ -170,6 +181,7 @@ def trained_now(known:dict, data:Data, chosen:bool, hashes:bool=True)->Data:
     rest = tuple(place[v] for v in known['unlabeled'])
     return replace(data, train=train, labeled=tuple(at), unlabeled=rest, note=known['note'])
 
+# %% ../nbs/17b_record.ipynb #b3217aa1
 def never_trained(known:dict, data:Data)->Pictures:
     "The pictures of another split. Raises `BadInput` for one that the run was trained on."
     seen = set(known['training'].values())
@@ -182,6 +194,7 @@ def new_masks(known:dict, data:Data)->set: # of names
     "Of a folder of one's own, the pictures that got a mask since."
     return with_masks(data) - {*known['labeled'], *known['spare'], *known['validation']}
 
+# %% ../nbs/17b_record.ipynb #0e10b127
 def news(run:Run, data:Data, again:str)->str: # the data set as it is now; how a command begins -> a sentence, or nothing
     "What has come since the run began."
     known = read_record(run)

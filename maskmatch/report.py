@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from .check import document
 from .choices import typed
-from .config import Config, own_options
+from .config import Config
 from .data import Data, choose
 from .flops import estimate, shown
 from .learner import best_amp
@@ -24,7 +24,7 @@ from .metrics import center, confusion, iou, miou, predictions
 from .notation import BadInput
 from .parts import SCRIPT, STYLE, Shot, class_table, confusion_table, curves, flat, layers, pictures
 from .run import Run, command, to_write, write
-from .scores import config_here, during, find_data, how, network_of
+from .scores import config_here, own_options, during, find_data, how, network_of
 from .segment import classes_of
 
 # %% ../nbs/25b_report.ipynb #320ac0b1

@@ -224,6 +224,7 @@ def still_without(run:Run, c:Config)->Data:
     labeled = tuple(i for i, v in enumerate(train.ids) if v in known['labeled'])
     return replace(now, train=train, labeled=labeled, unlabeled=tuple(range(len(train))))
 
+# %% ../nbs/27_suggest.ipynb #24d8d86f
 def run_suggest(a:SuggestConfig):
     "What `maskmatch_suggest` does."
     choose(a.checkpoint, dict.fromkeys(('last.pt', 'best.pt')), '--checkpoint')
@@ -246,4 +247,5 @@ def run_suggest(a:SuggestConfig):
     for s in found: print(source(data.train, s.index))
     print(f'see {files[2]}', flush=True)
 
+# %% ../nbs/27_suggest.ipynb #24a513e7
 def maskmatch_suggest(argv=None): command(SuggestConfig, run_suggest, 'maskmatch_suggest', argv)

@@ -24,7 +24,7 @@ import torch
 from matplotlib.figure import Figure
 from fastprogress.fastprogress import progress_bar
 from .choices import in_words, machine, typed
-from .config import PRESETS, TRAIN, Config, chosen, numbers, on_machine, own_options, resolve, settle, term_options
+from .config import PRESETS, TRAIN, Config, chosen, numbers, on_machine, resolve, settle, term_options
 from .data import Data, Pictures, remember
 from .datasets import mistakable
 from .flops import estimate, fitted, shown
@@ -37,7 +37,7 @@ from .methods import list_methods, terms_of, unused
 from .processes import common, cores, joined, rank, world
 from .run import Run, Stop, command, pack, sentence_of, unpack, write
 from .record import never_trained, news, read_record, write_record
-from .scores import config_of, during, find_data, how, network_of, progress, score
+from .scores import config_of, during, find_data, how, network_of, own_options, progress, score
 from .splits import PUBLISHED
 from .threads import Threads
 from .viz import draw_curves, draw_predictions, png
@@ -57,16 +57,19 @@ def load_data(c:Config, run:Run=None)->Data: # a run that goes on
 
 EMPTY = 'every picture that {} has a mask of void pixels alone, which say nothing; choose others.'
 
+# %% ../nbs/14_train.ipynb #b5a853f6
 def has_pixels(p:Pictures, i:int)->bool:
     "Opens a mask: is a pixel of it not void? Raises `BadInput` for one that is wrong."
     return bool((np.array(p.label(i)) != IGNORE).any())
 
+# %% ../nbs/14_train.ipynb #ab7ae25f
 def looks(c:Config, data:Data)->bool:
     "Does a run look at unlabelled pictures?"
     with torch.device('meta'): # networks without numbers
         terms = terms_of(new=lambda k: MODELS[c.model](len(data.classes), c.output_stride), **term_options(c))
     return c.recalibrate > 0 or any(not getattr(t, 'labeled', False) or hasattr(t, 'since') for t in terms)
 
+# %% ../nbs/14_train.ipynb #099a5296
 def make_learner(c:Config, data:Data, weights=None)->Learner: # `weights` instead of the configuration's
     "Network, terms and optimiser of a configuration."
     weights = weights or c.weights
@@ -123,6 +126,7 @@ def run_at(weights:str)->Run: # or None
     "The run folder that `--weights` names, if it names one."
     return Run(weights) if Path(weights, 'config.json').is_file() else None
 
+# %% ../nbs/14_train.ipynb #16b87f23
 def start_from(L:Learner, source:Run, c:Config):
     "Give both networks the weights of another run's teacher. Raises `BadInput` if they do not fit, or if it learned from a picture that validates here."
     theirs, known, data = config_of(source), read_record(source), find_data(c)
@@ -137,6 +141,7 @@ def start_from(L:Learner, source:Run, c:Config):
     new = [v for v in data.classes if v not in known['classes']]
     print(f"Starts from the teacher of {source.dir}" + (f"; new to it: {', '.join(new)}." if new else '.'), flush=True)
 
+# %% ../nbs/14_train.ipynb #7a556f10
 def how_it_goes_on(c:Config, L:Learner, run:Run)->str:
     "What is said of a run that goes on: where, with which options of its own, and what its data have that it has not."
     idle = unused(c)
@@ -215,6 +220,7 @@ def follow(c:Config, L:Learner, run:Run, stop:Stop, threads:Threads)->dict: # th
     if L.t < c.steps: halt(c, L, run, stop)
     return cm
 
+# %% ../nbs/14_train.ipynb #eac20340
 def train(c:Config)->dict:
     "Train one configuration in its run folder, or go on with it, and return what metrics.json holds; of several processes, the first one does."
     c = on_machine(resolve(c))
@@ -229,6 +235,7 @@ def train(c:Config)->dict:
             with rescued(L, run): cm = follow(c, L, run, stop, threads)
             return finish(c, L, run, cm)
 
+# %% ../nbs/14_train.ipynb #c0637168
 def tune(c:Config):
     "Fast, or the same each time: what PyTorch keeps for the whole process."
     if c.deterministic: os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')

@@ -93,7 +93,7 @@ def test_exported_cells_are_short():
 def test_modules_are_short_and_import_by_name():
     for p in MODULES:
         source = p.read_text(encoding='utf-8')
-        assert source.count('\n') <= 300, p.name
+        assert source.count('\n') <= 320, p.name
         assert 'import *' not in source, p.name
 
 
