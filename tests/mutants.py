@@ -1,12 +1,14 @@
-"""Would a test notice? `python tests/mutants.py FOLDER` replaces one function at a time by one that
-returns its first argument, or nothing, or raises, and says which of these mutants no test notices.
+"""Would a test notice? `python tests/mutants.py FOLDER` replaces one function at a time by one
+that returns its first argument, or nothing, or raises, and says which of these mutants nobody
+notices.
 
-Works on a copy of the tree in FOLDER, where results are kept too: started again it goes on; a mutant
-is tried again if its function has changed, one that survived also if a test has. First every notebook
-and test runs as it is, which tells what each of them calls. Then, for each mutant, the notebook that
-defines the function runs, and whatever calls it, from the quickest on, until one fails. A notebook
-defines the functions of its own module in its cells, so a mutant stands there and in the module.
-Processes are forked from one that holds PyTorch. Needs a system with fork."""
+Works on a copy of the tree in FOLDER, where results are kept too: started again it goes on. A
+mutant is tried again if its function has changed, one that survived also if a test has. First
+every notebook runs as it is, which tells what it calls (a file of tests does where it is first
+needed). Then, for each mutant, the notebook that defines the function runs, and whatever calls it,
+from the quickest on, notebooks first, until one fails. A notebook defines the functions of its own
+module in its cells, so a mutant stands there and in the module. Processes are forked from one that
+holds PyTorch. Needs a system with fork."""
 import argparse
 import ast
 import hashlib
@@ -74,9 +76,10 @@ def first_argument(name, node):
 
 def yields(node):
     "Is it a generator?"
-    inner = [n for n in ast.walk(node) if isinstance(n, (ast.FunctionDef, ast.Lambda)) and n is not node]
+    every = list(ast.walk(node))
+    inner = [n for n in every[1:] if isinstance(n, (ast.FunctionDef, ast.Lambda))]
     hidden = {id(m) for n in inner for m in ast.walk(n)}
-    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) and id(n) not in hidden for n in ast.walk(node))
+    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) and id(n) not in hidden for n in every)
 
 
 def body(name, node, how):
@@ -150,17 +153,18 @@ class Sources:
         self.functions, self.hows = {}, {}
         for file, text in self.text.items():
             if file.endswith('.py'): self.add(Path(file), text)
-        tests = [p for p in sorted(root.glob('tests/*.py')) if p.stem != 'mutants']
-        self.helpers = digest(*(p.read_text(encoding='utf-8') for p in tests if p.stem[:5] != 'test_'))
-        self.tests = {str(p.relative_to(root)): p.read_text(encoding='utf-8') for p in tests
-                      if p.stem[:5] == 'test_' and p.stem not in TEXTS}
+        tests = [p for p in sorted(root.glob('tests/*.py')) if p.stem not in ('mutants', *TEXTS)]
+        told = {str(p.relative_to(root)): p.read_text(encoding='utf-8') for p in tests}
+        self.tests = {f: t for f, t in told.items() if f.startswith('tests/test_')}
+        self.helpers = digest(*(t for f, t in told.items() if f not in self.tests))
         self.modules = digest(*(t for f, t in self.text.items() if f.endswith('.py')))
 
     def add(self, file, text):
         for name, node in named(ast.parse(text)):
             full = f'{file.stem}.{name}'
             if not public(name): continue
-            self.functions[full], self.hows[full] = ast.get_source_segment(text, node), ways(name, node)
+            self.functions[full] = ast.get_source_segment(text, node)
+            self.hows[full] = ways(name, node)
 
     def notebooks(self): return [f for f in self.text if f.endswith('.ipynb')]
 
@@ -175,8 +179,8 @@ class Sources:
         "The notebook that exports a module."
         mark = f'#| default_exp {module}'
         for file, text in self.text.items():
-            if file.endswith('.ipynb') and mark in text:
-                if any(mark in ''.join(c['source']).splitlines() for c in code_cells(text)): return file
+            if not file.endswith('.ipynb') or mark not in text: continue
+            if any(mark in ''.join(c['source']).splitlines() for c in code_cells(text)): return file
         raise LookupError(f'no notebook exports {module}')
 
     def plant(self, tree, function, how):
@@ -186,15 +190,16 @@ class Sources:
         self.put(tree/file, mutated(self.text[file], name, how))
         content, planted = json.loads(self.text[nb]), 0
         for c in content['cells']:
-            if c['cell_type'] != 'code' or not ''.join(c['source']).startswith('#| export'): continue
-            new = mutated(''.join(c['source']), name, how)
+            source = ''.join(c['source'])
+            code = c['cell_type'] == 'code' and source.startswith('#| export')
+            new = mutated(source, name, how) if code else None
             if new is None: continue
             c['source'], planted = new.splitlines(keepends=True), planted + 1
         if planted != 1: raise LookupError(f'{function} stands in {planted} cells of {nb}')
         self.put(tree/nb, json.dumps(content))
 
     def put(self, path, text):
-        "Write it, younger by seconds than ever before: what was compiled of the last one is out of date."
+        "Write it, younger than ever before: what was compiled of the last one is out of date."
         self.clock += 10
         path.write_text(text, encoding='utf-8')
         os.utime(path, (self.clock, self.clock))
@@ -214,7 +219,7 @@ def warm():
     "Import what a notebook or a test imports, except what is under test."
     os.environ |= dict(OMP_NUM_THREADS='1', MPLBACKEND='module://matplotlib_inline.backend_inline')
     import matplotlib.figure, nbdev.test, pytest, scipy.stats, torch._dynamo, torchvision  # noqa
-    for name in ('scipy.ndimage', 'timm', 'torchmetrics', 'segmentation_models_pytorch', 'onnxscript'):
+    for name in 'scipy.ndimage timm torchmetrics segmentation_models_pytorch onnxscript'.split():
         with suppress(ImportError): importlib.import_module(name)
     torch.set_num_threads(1)
     assert 'maskmatch' not in sys.modules
@@ -258,7 +263,7 @@ def forked(tree, job, limit, called=None):
     while not done and time.monotonic() - start < limit:
         time.sleep(.05)
         done, status = os.waitpid(pid, os.WNOHANG)
-    with suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)       # and what it has started
+    with suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)   # and what it has started
     if not done: os.waitpid(pid, 0)
     verdict = 'time' if not done else 'passed' if status == 0 else 'failed'
     text = (temp/'said').read_text(encoding='utf-8', errors='replace')
@@ -302,11 +307,11 @@ def tried(tree, src, base, function, how):
         for r in stage():
             if r['verdict'] != 'passed' or row['by']: continue
             src.plant(tree, function, how)
-            verdict, _, said = forked(tree, r['job'], 60 + 4*r['seconds'])
+            verdict, _, said = forked(tree, r['job'], 300 + 8*r['seconds'])
             src.heal(tree)
             row['tried'] += 1
             if verdict == 'passed': continue
-            row |= dict(by=r['job'], why=reason(said), verdict='killed' if verdict == 'failed' else verdict)
+            row |= dict(by=r['job'], why=reason(said), verdict=verdict.replace('failed', 'killed'))
         if row['by']: break
     return row | dict(seconds=round(time.monotonic() - start, 1))
 
@@ -377,12 +382,12 @@ def main():
                 and (r['verdict'] != 'survived' or r['all'] == everything)}
     def work(tree, m):
         def base(job):
-            if job not in now(): append(bases, plain(tree, job))      # a test, only where one is asked
+            if job not in now(): append(bases, plain(tree, job))
             return now()[job]
         return tried(tree, src, base, *m) | dict(key=key(m), all=everything)
     in_processes(folder, a.jobs, [m for m in mutants if m not in known()], work, results)
-    for j, r in now().items():
-        if r['verdict'] != 'passed': print(f"{j} fails without a mutant and is left out: {r['why']}")
+    for r in now().values():
+        if r['verdict'] != 'passed': print(f"{r['job']} fails as it is, and is left out: {r['why']}")
     told(known())
 
 
@@ -390,8 +395,9 @@ def told(rows):
     "Print the table and the rate."
     alive = {m: r for m, r in rows.items() if r['verdict'] == 'survived'}
     same = {m for m in alive if m in EQUIVALENT}
-    for m, r in sorted(rows.items()): print(f"{m[0]:45}{m[1]:7}{r['verdict']:10}{r['seconds']:7.1f} s  {r['by']}")
-    for m in sorted(alive): print('survives:', *m, f'(equivalent: {EQUIVALENT[m]})' if m in same else '')
+    for m, r in sorted(rows.items()):
+        print(f"{m[0]:45}{m[1]:7}{r['verdict']:10}{r['seconds']:7.1f} s  {r['by']}")
+    for m in sorted(alive): print('survives:', *m, f'= {EQUIVALENT[m]}' if m in same else '')
     print(*(f'{n} {k},' for k, n in Counter(r['verdict'] for r in rows.values()).items()), end=' ')
     n = len(rows) - len(same)
     print(f'of {n} that are not equivalent {1 - (len(alive) - len(same))/n:.1%} are noticed')
