@@ -30,7 +30,7 @@ FOUND = 'which is found without it; take the link out.'
 def walk(
     folder:Path,
     once:bool=True, # where links lead twice to the same, it is found once; False: as often
-    skip:Path=None, # folder that is left out
+    skip:Path=None, # folder within that is left out
 )->tuple: # paths of files, without hidden ones, sorted; sentences on links that are passed over
     "What is in a folder and in folders within, through links too."
     found, said, seen, skip = [], [], {}, skip and Path(skip).resolve()
@@ -39,7 +39,7 @@ def walk(
     while todo or later:
         d, above = todo.pop() if todo else later.pop(0)
         real = d.resolve()
-        if real == skip: continue
+        if real == skip and seen: continue
         if real in above or once and real in seen:
             said.append(f"{d}: is a link to {seen.get(real, real)}, {FOUND}")
             continue
