@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 from commands import ENV, ROOT
 from maskmatch.check import pages
-from maskmatch.data import Batches, Crops, Pictures, as_rgb, loader, opened, peek, read, sideways
+from maskmatch.data import as_rgb, opened, peek, read, sideways
 from maskmatch.notation import BadInput
 from maskmatch.run import Run, command, write
 
@@ -183,8 +183,13 @@ def test_a_command_is_quiet_and_its_caller_is_not(tmp_path):
     assert warnings.filters == before
 
 
-def test_the_processes_of_a_loader_are_quiet(tmp_path, capfd):
-    pictures = Pictures(('a',), (large(tmp_path),))
-    crops = Crops(pictures, 32, masks=False)
-    for batch in loader(crops, Batches(1, 1, 0, 'x', 0, 1), 1): assert batch[0].shape == (1, 3, 32, 32)
-    assert 'DecompressionBomb' not in capfd.readouterr().err
+def test_the_processes_of_a_loader_are_quiet(tmp_path):
+    code = ("import sys; from maskmatch.data import *\n"
+            "crops = Crops(Pictures(('a',), (sys.argv[1],)), 32, masks=False)\n"
+            "for x, _ in loader(crops, Batches(1, 1, 0, 'x', 0, 1), int(sys.argv[2])): print(tuple(x.shape))")
+    said = {}
+    for workers in ('0', '1'):
+        p = subprocess.run([sys.executable, '-c', code, large(tmp_path), workers], env=ENV, capture_output=True, text=True)
+        assert p.stdout == '(1, 3, 32, 32)\n', p.stderr
+        said[workers] = p.stderr
+    assert 'DecompressionBomb' in said['0'] and said['1'] == ''
