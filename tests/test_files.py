@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from commands import ENV, ROOT
+from commands import ENV, ROOT, command as called, refused
 from maskmatch.check import pages
-from maskmatch.data import Batches, Crops, Pictures, as_rgb, loader, opened, peek, read, sideways
+from maskmatch.data import Pictures, as_rgb, opened, peek, read, sideways
 from maskmatch.notation import BadInput
 from maskmatch.run import Run, command, write
+from maskmatch.scores import trained
+from maskmatch.shapes import scenes
+from maskmatch.suggest import opened as looked
 
 
 def left(folder): return sorted(p.name for p in folder.iterdir())
@@ -183,8 +186,50 @@ def test_a_command_is_quiet_and_its_caller_is_not(tmp_path):
     assert warnings.filters == before
 
 
-def test_the_processes_of_a_loader_are_quiet(tmp_path, capfd):
-    pictures = Pictures(('a',), (large(tmp_path),))
-    crops = Crops(pictures, 32, masks=False)
-    for batch in loader(crops, Batches(1, 1, 0, 'x', 0, 1), 1): assert batch[0].shape == (1, 3, 32, 32)
-    assert 'DecompressionBomb' not in capfd.readouterr().err
+def test_the_processes_of_a_loader_are_quiet(tmp_path):
+    code = ("import sys; from maskmatch.data import *\n"
+            "crops = Crops(Pictures(('a',), (sys.argv[1],)), 32, masks=False)\n"
+            "for x, _ in loader(crops, Batches(1, 1, 0, 'x', 0, 1), int(sys.argv[2])): print(tuple(x.shape))")
+    said = {}
+    for workers in ('0', '1'):
+        p = subprocess.run([sys.executable, '-c', code, large(tmp_path), workers], env=ENV, capture_output=True, text=True)
+        assert p.stdout == '(1, 3, 32, 32)\n', p.stderr
+        said[workers] = p.stderr
+    assert 'DecompressionBomb' in said['0'] and said['1'] == ''
+
+
+@pytest.fixture(scope='module')
+def broken(tmp_path_factory):
+    "A folder in which five files of each form are damaged, and some are whole and have masks."
+    root = tmp_path_factory.mktemp('broken')
+    x, y = scenes(6, 0, 48)
+    for d in ('images', 'masks'): (root/d).mkdir()
+    for i in range(6):
+        Image.fromarray(x[i]).save(root/'images'/f'a{i}.png')
+        Image.fromarray(y[i]).save(root/'masks'/f'a{i}.png')
+    for end in FORMS:
+        for k, data in enumerate(damaged(encoded(*FORMS[end]), 20)):
+            if k % 4 < 2: (root/'images'/f'{end}{k}.{end}').write_bytes(data)
+    return root
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_no_command_ends_in_a_traceback(broken, tmp_path):
+    net = tmp_path/'run'
+    net.mkdir()
+    (net/'config.json').write_text('{"data": "shapes", "model": "small", "size": 48}')
+    Run(net).save('last.pt', dict(teacher=trained().state_dict(), student=trained().state_dict()))
+    p = called('maskmatch_predict', net, broken/'images', '--out', tmp_path/'out', '--device', 'cpu')
+    *said, last = p.stderr.splitlines()
+    made = sorted((tmp_path/'out'/'ids').iterdir())
+    files = list((broken/'images').iterdir())
+    assert p.returncode == 2 and len(said) > 15 and len(made) + len(said) == len(files)
+    assert all('cannot be read as an image (' in v and v.endswith('take it out.') for v in said)
+    assert last == f'maskmatch_predict: {len(said)} of the files could not be read, or not to the end (cannot be read as an image: {len(said)}), see above; all others are done.'
+    p = called('maskmatch_check', broken)
+    assert p.returncode == 1 and p.stderr == '' and f'error, picture: {len(said)} times, ' in p.stdout
+    p = called('maskmatch_train', '--data', broken, '--out', tmp_path/'t', '--steps', '2', '--batch', '2', '--model', 'small', '--device', 'cpu', '--workers', '0')
+    refused(p, 'cannot be read as an image (', 'take it out.')
+    pictures = Pictures(tuple(map(str, files)), tuple(files))
+    seen = [looked(pictures, i)[1] for i in range(len(files))]
+    assert sum(isinstance(v, BadInput) for v in seen) == len(said)
