@@ -106,7 +106,7 @@ class Config(TrainOptions):
     device: str = 'auto'      # auto, cpu, cuda or mps
     amp: str = 'auto'         # autocast: auto, bf16, fp16 or off
     workers: int = None       # loader processes; 0: the training process loads. Default: 0 on a CPU, up to 8 on a GPU
-    threads: int = None       # threads of PyTorch. Default: on a CPU as many as a short race finds fast, at the start and when steps become slow; threads.csv tells. With a number, a run can be repeated bit for bit
+    threads: int = None       # threads of PyTorch, which make a run on a CPU repeatable to the bit. Default: a short race chooses, again when steps become slow; see threads.csv
     every: int = 50           # steps between two rows of the log
     watch: bool = False       # open masks of unlabelled pictures, only to log how often pseudo-labels are right (always for shapes)
     compare: str = None       # run folder of another model, shown beside this one in predictions.png

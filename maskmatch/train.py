@@ -80,7 +80,8 @@ def reporter(c:Config):
 def describe(c:Config, data:Data, run:Run, threads:Threads):
     "Write classes.json, environment.json and choices.json; show the choices."
     write(run.dir/'classes.json', json.dumps(dict(names=data.classes, colors=data.colors), indent=1, ensure_ascii=False).encode())
-    write(run.dir/'environment.json', json.dumps(machine(c.device) | dict(processes=str(world()), threads=str(threads)), indent=1).encode())
+    where = machine(c.device) | dict(processes=str(world()), threads=str(threads))
+    write(run.dir/'environment.json', json.dumps(where, indent=1).encode())
     if not (why := {k: v for k, v in chosen(c).items() if getattr(c, k) == v[0]}): return
     write(run.dir/'choices.json', json.dumps({k: dict(value=v, reason=r) for k, (v, r) in why.items()}, indent=1).encode())
     print(f"Chosen for {c.root}; each can be set:\n{in_words(why)}", flush=True)
@@ -164,8 +165,8 @@ def train(c:Config)->dict:
     with joined(c.device), Stop() as stop:
         data, run = load_data(c), Run(c.out)
         c = fitted(settle(c, len(data.unlabeled)))
-        alone = c.device == 'cpu' and world() == 1
-        with run.open(asdict(c)) if rank() == 0 else nullcontext(), Threads(run.dir/'threads.csv' if alone else None, c.threads) as threads:
+        record = run.dir/'threads.csv' if c.device == 'cpu' and world() == 1 else None
+        with run.open(asdict(c)) if rank() == 0 else nullcontext(), Threads(record, c.threads) as threads:
             L = begin(c, data, run, threads)
             with rescued(L, run): cm = follow(c, L, run, stop, threads)
             return finish(c, L, run, cm)
