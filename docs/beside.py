@@ -1,10 +1,10 @@
 """What a training on this machine's CPU keeps of its speed beside other programs.
 
-`python docs/beside.py [--busy 1] [--rounds 2] [OPTION ...]` trains the built-in pictures, in turns
-with all threads, with one, and as `maskmatch_train` chooses by itself; alone, beside busy programs,
-and beside programs that come after a third of the steps. Prints pairs/s over the last third, and the
-share of the best free rate that is left. Further options go to `maskmatch_train`. The machine should
-have nothing else to do."""
+`python docs/beside.py [--busy 1] [--rounds 2] [OPTION ...]` trains the built-in pictures, in
+turns with all threads, with one, and as `maskmatch_train` chooses by itself; alone, beside busy
+programs, and beside programs that come after a third of the steps. Prints pairs/s over the last
+third, and the share of the best free rate that is left. Further options go to `maskmatch_train`.
+The machine should have nothing else to do."""
 import argparse
 import csv
 import json

@@ -132,15 +132,16 @@ class Threads:
         elif not self.raced(t): self.use(t, self.usual, self.said or 'as usual')
         self.pace, self.last = Pace(best), self.clock()
 
-    def use(self, t:int, n:int, why:str):
-        "From step t on, n threads."
-        torch.set_num_threads(n)
-        before = [r for r in self.rows if r['step'] < t]
-        if before and before == self.rows and before[-1]['threads'] == n: return
-        self.rows = before + [dict(zip(COLUMNS, (t, n, self.cores, why)))]
-        if self.file: record(self.file, self.rows)
-
 # %% ../nbs/17b_threads.ipynb #67ddb019
+@patch
+def use(self:Threads, t:int, n:int, why:str):
+    "From step t on, n threads."
+    torch.set_num_threads(n)
+    before = [r for r in self.rows if r['step'] < t]
+    if before and before == self.rows and before[-1]['threads'] == n: return
+    self.rows = before + [dict(zip(COLUMNS, (t, n, self.cores, why)))]
+    if self.file: record(self.file, self.rows)
+
 @patch
 def raced(self:Threads, t:int)->bool:
     "Race and use the best; not where few steps are left, or the last race is not long ago."
