@@ -108,7 +108,7 @@ class Config(TrainOptions):
     device: str = 'auto'      # auto, cpu, cuda or mps
     amp: str = 'auto'         # autocast: auto, bf16, fp16 or off; config.json holds what auto came to, and a run keeps it on another machine
     workers: int = None       # loader processes, in all, of each training process; 0: it loads by itself. Default: 0 on a CPU, on a GPU up to 8; never more than its share of the machine's processors
-    threads: int = None       # threads of PyTorch. Default: on a CPU as many as a short race finds fast, at the start and when steps become slow; threads.csv tells. With a number, a run can be repeated bit for bit
+    threads: int = None       # threads of PyTorch, which make a run on a CPU repeatable to the bit. Default: a short race chooses, again when steps become slow; see threads.csv
     recalibrate: int = 0      # batches of unlabelled crops from which BatchNorm's statistics in the teacher are estimated anew after the last step; 0: they stay as training left them
     every: int = 50           # steps between two rows of the log
     watch: bool = False       # open masks of unlabelled pictures, only to log how often pseudo-labels are right (always for shapes)

@@ -106,7 +106,8 @@ def describe(c:Config, data:Data, run:Run, threads:Threads):
     "Write val.txt, data.json, environment.json and choices.json; show the choices."
     if not data.settled: print(write_val(c.root, data.val.ids), flush=True)
     write_record(run, find_data(c))
-    write(run.dir/'environment.json', json.dumps(machine(c.device) | dict(processes=str(world()), threads=str(threads)), indent=1).encode())
+    where = machine(c.device) | dict(processes=str(world()), threads=str(threads))
+    write(run.dir/'environment.json', json.dumps(where, indent=1).encode())
     if not (why := {k: v for k, v in chosen(c).items() if getattr(c, k) == v[0]}): return
     write(run.dir/'choices.json', json.dumps({k: dict(value=v, reason=r) for k, (v, r) in why.items()}, indent=1).encode())
     print(f"Chosen for {c.root}; each can be set:\n{in_words(why)}", flush=True)

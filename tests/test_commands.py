@@ -49,8 +49,10 @@ def test_output_that_nobody_reads_to_the_end():
 def test_run_folder(run):
     out, printed = run
     assert {p.name for p in out.iterdir()} == {'config.json', 'data.json', 'environment.json', 'log.csv', 'speed.csv', 'threads.csv', 'metrics.json', 'last.pt', 'previous.pt', 'best.pt', '.lock', 'curves.png', 'predictions.png'}
-    assert json.loads((out/'environment.json').read_text())['threads'] == '1, OMP_NUM_THREADS' and 'threads' not in printed    # nothing is raced where somebody has said
-    assert (out/'threads.csv').read_text() == f'step,threads,cores,why\n0,1,{os.cpu_count()},OMP_NUM_THREADS\n'
+    said = json.loads((out/'environment.json').read_text())['threads']
+    assert said == '1, OMP_NUM_THREADS' and 'threads' not in printed                 # nothing is raced
+    record = f'step,threads,cores,why\n0,1,{os.cpu_count()},OMP_NUM_THREADS\n'
+    assert (out/'threads.csv').read_text() == record
     assert 'step 2' in printed and '\x1b' not in printed and '\r' not in printed                # plain lines where there is no terminal
     rows = list(csv.DictReader(open(out/'log.csv')))
     assert [r['step'] for r in rows] == ['2', '4', '6']

@@ -126,38 +126,46 @@ def test_asked_to_stop(sent, code, whole, frames, tmp_path):
 
 # -- another number of threads ------------------------------------------------------------------------------------------------
 
-UNSETTLED = {k: v for k, v in ENV.items() if k != 'OMP_NUM_THREADS'} | dict(OMP_WAIT_POLICY='PASSIVE')
+UNSETTLED = {k: v for k, v in ENV.items() if k != 'OMP_NUM_THREADS'}
+UNSETTLED['OMP_WAIT_POLICY'] = 'PASSIVE'                                              # quicker beside other tests
 FREE = "import maskmatch.threads as s, maskmatch.train as t\ns.settled = lambda: ''\n"
 AFTER = "s.quickest = lambda took: 1\n"
 CHANGES = """
-turn = iter([s.torch.get_num_threads(), *[1]*9])                                     # what the races decide
+turn = iter([s.torch.get_num_threads(), 1, 1, 1, 1])                # what the races decide
 s.ladder, s.quickest = lambda n: [n, 1], lambda took: next(turn)
 def slow(self, seconds):
     self.steps = getattr(self, 'steps', 0) + 1
     return self.steps == 40
 s.Pace.slow = slow
-s.Threads.rest = property(lambda self: 0., lambda self, v: None)                  # a race may follow at once
+s.Threads.rest = property(lambda self: 0., lambda self, v: None) # a race may follow at once
 """
 
 
 @pytest.mark.skipif(os.cpu_count() < 2, reason='one core has one thread')
 def test_change_of_threads_comes_again_at_its_step(frames, tmp_path):
-    "Killed after the change and taken up from before it: the same bits as a run with that change that was left alone."
-    args = [*TINY, *frames, '--method', 'suponly', '--steps', '100', '--evals', '4', '--save', '10', '--out']
-    def run(name, code): return start(*args, tmp_path/name, code=FREE + code + 't.maskmatch_train()', env=UNSETTLED)
-    def threads(name): return [(r['step'], r['threads']) for r in csv.DictReader(open(tmp_path/name/'threads.csv'))]
+    "Killed after the change and taken up from before it: the same bits as a run left alone."
+    args = [*TINY, *frames, *'--method suponly --steps 100 --evals 4 --save 10 --out'.split()]
+    def run(name, code):
+        return start(*args, tmp_path/name, code=FREE + code + 't.maskmatch_train()', env=UNSETTLED)
+    def threads(name):
+        rows = csv.DictReader(open(tmp_path/name/'threads.csv'))
+        return [(r['step'], r['threads']) for r in rows]
+    def last(name): return torch.load(tmp_path/name/'last.pt', weights_only=True)
     code, said, _ = ended(run('whole', CHANGES))
-    assert code == 0 and threads('whole')[1:] == [('40', '1')] and 'from step 40 on, by a race (' in said
+    assert code == 0 and 'from step 40 on, by a race (' in said
+    assert threads('whole')[1:] == [('40', '1')]
     p = run('broken', CHANGES)
     line(p, 'step 45 ')
     p.kill(), p.communicate()
-    assert torch.load(tmp_path/'broken'/'last.pt', weights_only=True)['t'] == 25
+    assert last('broken')['t'] == 25
     code, said, _ = ended(run('broken', AFTER))
-    assert code == 0 and 'continues at step 25' in said and 'race' not in said and threads('broken') == threads('whole')
+    assert code == 0 and 'continues at step 25' in said and 'race' not in said
+    assert threads('broken') == threads('whole')
     assert_same_runs(tmp_path/'whole', tmp_path/'broken')
-    assert ended(start(*args, tmp_path/'many', '--threads', threads('whole')[0][1], env=UNSETTLED))[0] == 0
+    many = ['--threads', threads('whole')[0][1]]
+    assert ended(start(*args, tmp_path/'many', *many, env=UNSETTLED))[0] == 0
     logs = [(tmp_path/k/'log.csv').read_text().splitlines() for k in ('whole', 'many')]
-    assert logs[0][:41] == logs[1][:41] and not same(*(torch.load(tmp_path/k/'last.pt', weights_only=True) for k in ('whole', 'many')))
+    assert logs[0][:41] == logs[1][:41] and not same(last('whole'), last('many'))
 
 
 # -- trouble with files -------------------------------------------------------------------------------------------------------
