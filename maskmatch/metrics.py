@@ -154,6 +154,7 @@ def out_of_memory(e:BaseException)->bool:
     "Does it say that there is no memory left, on whatever device?"
     return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or isinstance(e, RuntimeError) and any(v in str(e) for v in ("can't allocate memory", 'out of memory'))
 
+# %% ../nbs/12_metrics.ipynb #9d1e7dca
 @contextmanager
 def roomy(x:Tensor, classes:int, mode:str):
     "Within, want of memory becomes a sentence that says what needs less. Raises `BadInput`."

@@ -55,6 +55,7 @@ def unwritten(net:nn.Module):
     finally:
         for m, k, v in kept: m._buffers[k] = v
 
+# %% ../nbs/09_objective.ipynb #3571d392
 def recomputed(
     net:nn.Module, # that takes part in `forward`
     forward, # function of tensors
