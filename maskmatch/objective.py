@@ -47,13 +47,14 @@ def in_slices(
     again = lambda: (nullcontext(), running_stats(net, False))                   # the second time, nothing is written
     return lambda x: torch.cat([checkpoint(forward, v, use_reentrant=False, context_fn=again) for v in x.chunk(slices)])
 
-# %% ../nbs/09_objective.ipynb #46522e3f
+# %% ../nbs/09_objective.ipynb #fda36f6e
 def weak_view(
     u:Tensor, valid:Tensor, # (B,3,H,W) uint8 and (B,H,W) bool, False on padding
 )->Tensor: # (B,3,H,W) float32, padding 0
     "What the teacher sees of unlabelled crops."
     return normalize(u) * valid[:, None]
 
+# %% ../nbs/09_objective.ipynb #46522e3f
 class Step:
     "What the terms of an objective share in one training step; each thing is drawn or computed once, when it is first asked for."
     def __init__(self,
