@@ -94,7 +94,7 @@ class Learner:
         burn_in:float=0., # share of the steps in which only labels teach
         seed:int=0, device:str='cpu', amp=None, # dtype of autocast or None
         resize:tuple=(0.5, 2.0), # range of the weak view's random resize
-        workers:int=0, # loader processes
+        workers:int=0, # loader processes, in all
         watch:bool=False, # open masks of unlabelled images, only to log how often pseudo-labels are right
         accumulate:int=1, # slices in which this process's part of the batch goes through the student
         recompute:bool=False, # keep what enters the networks' blocks, and compute the rest again

@@ -267,13 +267,13 @@ def test_loss_that_is_not_finite_keeps_the_last_good_checkpoint(frames, tmp_path
 def test_two_thousand_steps_neither_grow_nor_leave_anything_behind(tmp_path):
     p = start('--model', 'two', '--steps', '2000', '--every', '50', '--batch', '2', '--size', '16', '--p', '4', '--evals', '1', '--workers', '1', '--device', 'cpu', '--save', '0', '--out', tmp_path/'r', code=WITH_TWO_LAYERS + program('maskmatch_train'))
     resident = lambda: int(next(x for x in Path(f'/proc/{p.pid}/status').read_text().splitlines() if x.startswith('VmRSS')).split()[1])
-    files = lambda: min(len(os.listdir(f'/proc/{p.pid}/fd')) for _ in range(5) if not time.sleep(.02))    # a checkpoint may just be written
+    files = lambda: sorted(len(os.listdir(f'/proc/{p.pid}/fd')) for _ in range(25) if not time.sleep(.02))   # a batch may just be handed over, a checkpoint written
     line(p, 'step 200 ')
     before = resident(), files()
     line(p, 'step 1950 ')
     after, children = (resident(), files()), Path(f'/proc/{p.pid}/task/{p.pid}/children').read_text().split()
     assert ended(p)[0] == 0
-    assert after[0] < 1.05*before[0] and after[1] <= before[1], (before, after)
+    assert after[0] < 1.05*before[0] and after[1][0] <= before[1][12], (before, after)     # the fewest then, what was usual before
     assert len(children) == 1                                                        # as many as were asked for
     time.sleep(.5)
     assert not any(Path(f'/proc/{c}').exists() for c in children)
