@@ -387,7 +387,7 @@ def main():
         return tried(tree, src, base, *m) | dict(key=key(m), all=everything)
     in_processes(folder, a.jobs, [m for m in mutants if m not in known()], work, results)
     for r in now().values():
-        if r['verdict'] != 'passed': print(f"{r['job']} fails as it is, and is left out: {r['why']}")
+        if r['verdict'] != 'passed': print(f"{r['job']} fails as it is, is left out: {r['why']}")
     told(known())
 
 
