@@ -180,6 +180,9 @@ def side(root, which): # names of pictures with masks that are trained on, or va
     data = folder_data(root)
     return [data.train.ids[i] for i in data.labeled] if which == 'train' else list(data.val.ids)
 
+def listed(root): # who validates, or else the choice would follow the masks
+    lines(root, '\n'.join(side(root, 'val')), 'val.txt')
+
 def without(root, which, k=5): # a class
     for name in side(root, which):
         f = root/'masks'/f'{name}.png'
@@ -374,10 +377,10 @@ def _(d): return twin(d, lambda f, im: ImageEnhance.Contrast(im).enhance(.7).res
 def _(d): lines(d, '\n'.join([*TEXTURES, 'cloud'])); return 'cloud'
 
 @defect('class that only validates', 'class only validates', False)
-def _(d): without(d, 'train'); return 'class 5'
+def _(d): listed(d), without(d, 'train'); return 'class 5'
 
 @defect('class that is not measured', 'class not measured', False)
-def _(d): without(d, 'val'); return 'class 5'
+def _(d): listed(d), without(d, 'val'); return 'class 5'
 
 @defect('tiny picture', 'tiny picture', False)
 def _(d): put(d/'images'/'tiny.png', scene(0)[0][:20, :31]); return d/'images'/'tiny.png'

@@ -84,7 +84,8 @@ FREE = {*MOVES, 'out', 'compare', 'device'}                                     
 NAMED = {'data', 'labeled', 'method', 'seed', 'preset', 'dry_run', 'val', 'split'}  # what is in the name, and what these pictures have not
 OTHER = dict(unlabeled='all', split_seed=1, side=40, lcr=False, ms=False, tau=.5, p=8, gamma=.3, scales='1,0.5', ensemble='logit', lambda1=.5, lambda2=.5, burn_in=.25, alpha=.9,
              sampler='grid', where='unmasked', norm='valid', bn='strong', loss='ohem', resize='1,2', cutmix_p=.2, blur=1., model='deeplabv3plus_resnet50', output_stride=16,
-             weights='backbone.pt', size=40, batch=4, steps=4, epochs=1., lr=.01, head_lr=2., weight_decay=0., eval='slide', window=24, stride=8, evals=2, amp='bf16', every=1, watch=False, autotune=True)
+             weights='backbone.pt', size=40, batch=4, steps=4, epochs=1., lr=.01, head_lr=2., weight_decay=0., eval='slide', window=24, stride=8, evals=2, amp='bf16', every=1, watch=False, autotune=True, accumulate=2,
+             recalibrate=2)
 
 
 def test_every_option_is_in_the_lists_above(): assert {f.name for f in fields(Config)} == FREE | NAMED | {*OTHER} and not {*OTHER} & (FREE | NAMED)
