@@ -188,8 +188,7 @@ class Pictures:
 
     def subset(self, index, masks=True): # the pictures at these places, with or without masks
         pick = lambda v: None if v is None else tuple(v[i] for i in index)
-        kept = pick(self.masks) if masks else None
-        return replace(self, ids=pick(self.ids), images=pick(self.images), masks=kept, files=pick(self.files))
+        return replace(self, ids=pick(self.ids), images=pick(self.images), masks=pick(self.masks if masks else None), files=pick(self.files))
 
 # %% ../nbs/11_data.ipynb #76f52d1f
 def remember(
