@@ -249,7 +249,8 @@ class Folder:
         "The pictures that validate, and why."
         file, have = Path(self.root, 'val.txt'), sorted(self.masks)
         if not file.is_file():
-            shown = ahead(lambda v: classes_in(self.masks[v], self.classes), have)
+            kinds = self.classes
+            shown = ahead(lambda v: classes_in(self.masks[v], kinds), have)
             return validating(dict(zip(have, shown)))
         names = listed(text_of(file))
         for v in names:

@@ -9,6 +9,7 @@ from maskmatch.config import Config, resolve, settle
 from maskmatch.datasets import DATA, shapes
 from maskmatch.methods import METHODS
 from maskmatch.metrics import evaluate
+from maskmatch.record import write_record
 from maskmatch.report import compare, look, report
 from maskmatch.run import Run
 from maskmatch.scores import measure, trained
@@ -46,6 +47,7 @@ def test_report_and_compare(few, tmp_path):
     run.dir.mkdir()
     c = some()
     (run.dir/'config.json').write_text(json.dumps(asdict(c)))
+    write_record(run, partition(few, '40'))
     state = dict(teacher=trained().state_dict(), student=trained(who='student').state_dict())
     run.save('last.pt', state)
     want = look(run, c, few, 2)

@@ -14,10 +14,13 @@ from PIL import Image, ImageOps
 from commands import ENV, ROOT, command as called, refused
 from maskmatch.check import pages
 from maskmatch.data import Pictures, as_rgb, opened, peek, read, sideways
+from maskmatch.datasets import DATA
 from maskmatch.notation import BadInput
+from maskmatch.record import write_record
 from maskmatch.run import Run, command, write
 from maskmatch.scores import trained
 from maskmatch.shapes import scenes
+from maskmatch.splits import partition
 from maskmatch.suggest import opened as looked
 
 
@@ -189,7 +192,8 @@ def test_a_command_is_quiet_and_its_caller_is_not(tmp_path):
 def test_the_processes_of_a_loader_are_quiet(tmp_path):
     code = ("import sys; from maskmatch.data import *\n"
             "crops = Crops(Pictures(('a',), (sys.argv[1],)), 32, masks=False)\n"
-            "for x, _ in loader(crops, Batches(1, 1, 0, 'x', 0, 1), int(sys.argv[2])): print(tuple(x.shape))")
+            "batches = zip(Batches(1, 1, 0, 'x', 0, 1))\n"
+            "for (x, _), in loader((crops,), batches, int(sys.argv[2])): print(tuple(x.shape))")
     said = {}
     for workers in ('0', '1'):
         p = subprocess.run([sys.executable, '-c', code, large(tmp_path), workers], env=ENV, capture_output=True, text=True)
@@ -219,6 +223,7 @@ def test_no_command_ends_in_a_traceback(broken, tmp_path):
     net.mkdir()
     (net/'config.json').write_text('{"data": "shapes", "model": "small", "size": 48}')
     Run(net).save('last.pt', dict(teacher=trained().state_dict(), student=trained().state_dict()))
+    write_record(Run(net), partition(DATA['shapes'].load(), '40'))
     p = called('maskmatch_predict', net, broken/'images', '--out', tmp_path/'out', '--device', 'cpu')
     *said, last = p.stderr.splitlines()
     made = sorted((tmp_path/'out'/'ids').iterdir())

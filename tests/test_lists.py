@@ -89,7 +89,7 @@ def test_a_folder_that_is_called_as_a_data_set(pictures, tmp_path, monkeypatch):
     assert (built_in['data'], built_in['root'], own['data'], own['root']) == ('shapes', None, 'folder', './shapes')
     for name in ('shapes-maskmatch-0', 'shapes-folder-maskmatch-0'): ok(command('maskmatch_eval', Path('runs', name)))
     assert 'runs/tables-shapes-folder/suponly-all-0' in ok(command('maskmatch_table', '7', '--data', './shapes', '--also', 'model=small size=32', '--plan', '--seeds', '1'))
-    assert 'shapes-folder_6_0.txt: 6 of 7' in ok(command('maskmatch_data', 'make-split', '--data', './shapes', '--labeled', '6'))
+    assert 'shapes-folder_6_0.txt: 6 of 6' in ok(command('maskmatch_data', 'make-split', '--data', './shapes', '--labeled', '6'))
     assert 'is the data set of' not in first(command('maskmatch_train', '--data', 'camvid', '--root', trees.camvid(tmp_path), '--labeled', '2', *MINI, '--out', 'r'))
 
 
@@ -131,7 +131,7 @@ def test_a_list_with_a_mark_at_its_head(pictures, tmp_path):
     (tmp_path/'list.txt').write_text('p0\np2\n', encoding='utf-8-sig')
     ok(command('maskmatch_train', *MINI, '--data', pictures, '--labeled', tmp_path/'list.txt', '--out', tmp_path/'r'))
     assert json.loads((tmp_path/'r'/'metrics.json').read_text(encoding='utf-8'))['labeled'] == 2
-    assert json.loads((tmp_path/'r'/'classes.json').read_text(encoding='utf-8'))['names'][0] == 'Stra\xdfe'
+    assert json.loads((tmp_path/'r'/'data.json').read_text(encoding='utf-8'))['classes'][0] == 'Stra\xdfe'
 
 
 def test_another_locale_reads_and_writes_the_same(pictures, tmp_path):
@@ -139,7 +139,7 @@ def test_another_locale_reads_and_writes_the_same(pictures, tmp_path):
     (pictures/'val.txt').write_bytes(b'p1\np2\n')
     env, out = WINDOWS, tmp_path/'r'
     said = ok(process('maskmatch_train', *MINI, '--data', pictures, '--out', out, env=env))
-    assert json.loads((out/'classes.json').read_bytes())['names'][0] == 'Stra\xdfe' and '2 validate' in said
+    assert json.loads((out/'data.json').read_bytes())['classes'][0] == 'Stra\xdfe' and '2 validate' in said
     assert 'Stra\\xdfe' in ok(process('maskmatch_eval', out, env=env))            # what the terminal cannot show
     ok(process('maskmatch_report', out, env=env))
     assert 'Stra\xdfe' in (out/'report.html').read_bytes().decode()

@@ -198,16 +198,16 @@ def test_what_a_run_was_begun_with_is_said_first(tmp_path):
     assert str(out) in first and '--labeled 10' in first and 'Another --out begins anew' in first and '--tau' not in first
 
 
-def test_the_format_is_kept(tmp_path):
+def test_the_format_is_kept(root):
     "`auto` is what the first machine made of it; another machine goes on in the same format, and says what it evaluates with."
-    args = '--size 32 --batch 2 --steps 2 --every 1 --evals 1 --device cpu --labeled 4'.split()
-    ok(command('maskmatch_train', *args, '--out', tmp_path/'a'))
-    held = json.loads((tmp_path/'a'/'config.json').read_text())['amp']
-    assert held in ('bf16', 'off')
-    ok(command('maskmatch_train', *args, '--amp', 'bf16', '--out', tmp_path/'b'))
-    refused(command('maskmatch_train', *args, '--amp', 'off', '--out', tmp_path/'b'), '--amp bf16, not off')
-    (tmp_path/'b'/'config.json').write_text((tmp_path/'b'/'config.json').read_text().replace('"bf16"', '"fp16"'))
-    said = ok(command('maskmatch_eval', tmp_path/'b', '--device', 'cpu'))
+    def held(out): return (root/out/'config.json').read_text()
+    assert json.loads(held('run'))['amp'] == 'off'
+    ok(train(root, '--amp', 'auto', out='a'))
+    assert json.loads(held('a'))['amp'] in ('bf16', 'off')
+    ok(train(root, '--amp', 'bf16', out='b'))
+    refused(train(root, out='b'), '--amp bf16, not off')
+    (root/'b'/'config.json').write_text(held('b').replace('"bf16"', '"fp16"'))
+    said = ok(command('maskmatch_eval', root/'b', '--root', root/'d', '--device', 'cpu'))
     assert 'was trained with --amp fp16; this machine evaluates it with ' in said
 
 

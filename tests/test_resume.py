@@ -145,7 +145,7 @@ s.Threads.rest = property(lambda self: 0., lambda self, v: None) # a race may fo
 @pytest.mark.skipif(os.cpu_count() < 2, reason='one core has one thread')
 def test_change_of_threads_comes_again_at_its_step(frames, tmp_path):
     "Killed after the change and taken up from before it: the same bits as a run left alone."
-    args = [*TINY, *frames, *'--method suponly --steps 100 --evals 4 --save 10 --out'.split()]
+    args = [*BARE, *frames, *'--method suponly --steps 100 --evals 4 --save 10 --out'.split()]
     def run(name, code):
         return start(*args, tmp_path/name, code=FREE + code + 't.maskmatch_train()', env=UNSETTLED)
     def threads(name):
