@@ -249,8 +249,7 @@ class Folder:
         "The pictures that validate, and why."
         file, have = Path(self.root, 'val.txt'), sorted(self.masks)
         if not file.is_file():
-            kinds = self.classes
-            shown = ahead(lambda v: classes_in(self.masks[v], kinds), have)
+            shown = ahead(lambda f, k=self.classes: classes_in(f, k), map(self.masks.get, have))
             return validating(dict(zip(have, shown)))
         names = listed(text_of(file))
         for v in names:
